@@ -1,0 +1,2 @@
+//! The `holdfast-server` binary.
+fn main() {}
