@@ -5,9 +5,13 @@
 //! A journey: `net::connection` reads, `resp` parses, `route` finds the row and runs it on the
 //! engine, `resp` encodes. Start at [`node`], then [`route`].
 
+<<<<<<< HEAD
 pub mod alloc;
 pub mod clock;
 pub mod commit;
 pub mod config;
 pub mod observe;
+=======
+pub mod pubsub;
+>>>>>>> wire
 pub mod resp;

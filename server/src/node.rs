@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::{Config, Settings};
 use crate::observe::Observer;
-use crate::pubsub::PubSub;
+use crate::pubsub::Registry as PubSub;
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
 use crate::route::pause::Pause;
@@ -44,7 +44,7 @@ pub struct Node {
     /// Connected clients.
     pub clients: Registry,
     /// Subscriptions.
-    pub pubsub: PubSub,
+    pub pubsub: Arc<PubSub>,
     /// What INFO, SLOWLOG and LATENCY tell.
     pub observe: Observer,
     /// Clients that wait for keys.
@@ -69,13 +69,13 @@ impl Node {
     pub fn new(config: Config) -> Arc<Self> {
         let settings = Arc::clone(config.settings());
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
-        let command_names = crate::route::table::table().names().to_vec();
+        let command_names = crate::route::table().names();
         Arc::new(Self {
             engine: Engine::new(databases, random_u64()),
             clock: Clock::new(),
             clients: Registry::default(),
-            pubsub: PubSub::new(),
-            observe: Observer::new(command_names),
+            pubsub: Arc::new(PubSub::new()),
+            observe: Observer::new(command_names.len()),
             blocked: Blocked::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
@@ -93,7 +93,7 @@ impl Node {
     #[inline]
     #[must_use]
     pub fn now(&self) -> UnixMillis {
-        UnixMillis(self.clock.now_ms())
+        UnixMillis(self.clock.now_ms() as i64)
     }
 
     /// Takes a place among the clients; false when `maxclients` are connected.
@@ -134,8 +134,8 @@ impl Node {
 impl Host for Node {
     fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
         let count = match audience {
-            Audience::Channel => self.pubsub.receivers(channel),
-            Audience::Shard => self.pubsub.shard_receivers(channel),
+            Audience::Channel => self.pubsub.receiver_count(channel),
+            Audience::Shard => self.pubsub.shard_subscriber_count(channel),
         };
         i64::try_from(count).unwrap_or(i64::MAX)
     }

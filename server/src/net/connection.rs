@@ -97,7 +97,7 @@ impl Connection {
         let limit = node.settings.output_buffer_limit(ClientClass::PubSub).hard_bytes;
         client.push_limit_bytes.store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
         Self {
-            session: Session::new(&node, client, authenticated),
+            session: Session::new(&node.pubsub, client, authenticated),
             node,
             stream,
             input: BytesMut::with_capacity(READ_LEN),
@@ -318,7 +318,7 @@ impl Connection {
                 self.node.blocked.leave(self.session.client.id);
                 let ended = self.session.client.end_block();
                 outcome?;
-                self.scratch.tally.blocked_call(entry.id);
+                self.scratch.tally.record(&self.node, entry.id, 0, false);
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
                     Some(Unblock::Error) => self.reply(&unblocked_error()),
@@ -332,7 +332,7 @@ impl Connection {
 
     fn reply(&mut self, reply: &Reply) {
         if let Reply::Error(error) = reply {
-            self.scratch.tally.error(error);
+            self.node.observe.errors.record(error);
         }
         route::send(&self.session, reply, &mut self.output);
     }

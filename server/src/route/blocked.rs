@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use holdfast_engine::command::{Args, Command};
-use holdfast_engine::context::Touch;
-use holdfast_engine::effects::{Effects, Notice};
+use holdfast_engine::context::{Context, Touch};
+use holdfast_engine::effects::{Effects, EventClass, Notice};
+use holdfast_engine::engine::Engine;
+use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
 
-use super::deliver;
+use super::{Answer, deliver, waiting_for_keys};
 use crate::commit;
 use crate::node::Node;
 use crate::session::Client;
@@ -46,10 +48,18 @@ struct Inner {
 }
 
 /// The clients that wait for keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Blocked {
+    /// Never holds a key.
+    empty: Engine,
     count: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+impl Default for Blocked {
+    fn default() -> Self {
+        Self { empty: Engine::new(1, 0), count: AtomicUsize::new(0), inner: Mutex::default() }
+    }
 }
 
 impl Inner {
@@ -93,15 +103,32 @@ impl Blocked {
         self.inner().by_key.keys().filter(|key| key.0 == db).cloned().collect()
     }
 
-    /// Whether a blocking command must stand behind others that wait for one of its keys.
+    /// The answer of a blocking command that must stand behind others waiting for one of its
+    /// keys; `None` if there are none and it may run at once.
     #[must_use]
-    pub fn must_queue(&self, db: DbIndex, row: &Command, args: Args<'_>) -> bool {
+    pub fn queue_behind(
+        &self,
+        db: DbIndex,
+        row: &'static Command,
+        args: Args<'_>,
+        context: Context,
+    ) -> Option<Answer> {
         let inner = self.inner();
-        let mut found = false;
+        let mut others = false;
         let _ = row.each_key(args, |index, _| {
-            found |= inner.by_key.contains_key(&(db, args[index].to_vec()));
+            others |= inner.by_key.contains_key(&(db, args[index].to_vec()));
         });
-        found
+        if !others {
+            return None;
+        }
+        // On an engine without keys it tells its timeout, and what is wrong with its arguments.
+        let mut effects = Effects::new(EventClass::NONE);
+        let context = Context { db: DbIndex(0), ..context };
+        let outcome = self.empty.run(row, args, context, &Alone, &mut effects);
+        Some(match effects.wait {
+            Some(wait) => waiting_for_keys(wait, outcome.reply),
+            None => Answer::Reply(outcome.reply),
+        })
     }
 
     /// Puts a client's command at the end of the queues of its keys, and serves those queues: a

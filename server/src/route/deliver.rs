@@ -12,7 +12,7 @@ use crate::node::Node;
 #[inline]
 #[must_use]
 pub fn wanted_events(node: &Node) -> EventClass {
-    EventClass(node.settings.notify_keyspace_events().bits())
+    EventClass(node.settings.notify_keyspace_events().to_bits())
 }
 
 /// Delivers everything `effects` recorded, in order, and empties it.
@@ -29,7 +29,7 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
             Notice::Message(message) => {
                 match message.audience {
                     Audience::Channel => node.pubsub.publish(&message.channel, &message.payload),
-                    Audience::Shard => node.pubsub.spublish(&message.channel, &message.payload),
+                    Audience::Shard => node.pubsub.publish_shard(&message.channel, &message.payload),
                 };
             }
             Notice::Ready(db, key) => ready.push((db, key.to_vec())),

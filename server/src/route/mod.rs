@@ -10,21 +10,24 @@ pub mod pause;
 pub mod rows;
 pub mod scripts;
 pub mod table;
+pub mod tally;
 pub mod transaction;
 pub mod waiting;
 
 use std::sync::Arc;
 
 use holdfast_engine::command::{Args, Flags};
-use holdfast_engine::effects::Effects;
+use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::engine::Outcome;
 use holdfast_engine::{CommandError, Reply};
 
 pub use table::{Answer, Call, Entry, Run, ServerCommand, table};
+pub use tally::Tally;
 pub use waiting::Waiting;
 
 use crate::commit;
 use crate::node::Node;
+use crate::observe::CommandId;
 use crate::resp::{Output, encode};
 use crate::session::{Queue, ReplyMode, Session};
 
@@ -43,14 +46,14 @@ pub struct Scratch {
     /// What the last command did.
     pub effects: Effects,
     /// Counters not yet added to the node's.
-    pub tally: crate::observe::Tally,
+    pub tally: Tally,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            effects: Effects::new(holdfast_engine::effects::EventClass::NONE),
-            tally: crate::observe::Tally::default(),
+            effects: Effects::new(EventClass::NONE),
+            tally: Tally::default(),
         }
     }
 }
@@ -66,7 +69,7 @@ pub fn dispatch(
     match answer(node, session, args, scratch) {
         Ok(Answer::Reply(reply)) => {
             if let Reply::Error(error) = &reply {
-                scratch.tally.error(error);
+                node.observe.errors.record(error);
             }
             send(session, &reply, out);
         }
@@ -77,7 +80,7 @@ pub fn dispatch(
         }
         Ok(Answer::Wait(waiting)) => return Flow::Wait(waiting),
         Err(refused) => {
-            scratch.tally.error(&refused);
+            node.observe.errors.record(&refused);
             send(session, &Reply::error(refused), out);
         }
     }
@@ -122,7 +125,7 @@ fn answer(
                 queue.failed = true;
             }
             if let Ok(entry) = table().resolve(args) {
-                scratch.tally.rejected(entry.id);
+                node.observe.commands.record_rejected(CommandId(entry.id));
             }
             return Err(error);
         }
@@ -207,7 +210,7 @@ fn run_entry(
     args: Args<'_>,
     scratch: &mut Scratch,
 ) -> Answer {
-    let began = scratch.tally.begin();
+    let began = scratch.tally.begin(node);
     let answer = match entry.run {
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
         Run::Server(run) => {
@@ -216,10 +219,10 @@ fn run_entry(
         }
         Run::Container => CommandError::wrong_arity(&entry.full_name).into(),
     };
-    if !matches!(answer, Answer::Wait(Waiting::Keys(_) | Waiting::Pause)) {
+    if !matches!(answer, Answer::Wait(Waiting::Keys { .. } | Waiting::Pause)) {
         let failed = matches!(&answer, Answer::Reply(Reply::Error(_)));
-        let elapsed_us = scratch.tally.end(entry.id, began, failed);
-        node.observe.note_duration(node, &session.client, entry, args, elapsed_us);
+        let elapsed_us = scratch.tally.end(node, entry.id, began, failed);
+        tally::note_duration(node, &session.client, entry, args, elapsed_us);
     }
     answer
 }
@@ -232,13 +235,15 @@ fn run_in_engine(
     args: Args<'_>,
     scratch: &mut Scratch,
 ) -> Answer {
-    let context = commit::context(session.db, scratch.tally.now(node), session.touch);
+    let context = commit::context(session.db, scratch.tally.now(), session.touch);
     let effects = &mut scratch.effects;
     effects.want(deliver::wanted_events(node));
     let blocking = entry.row.flags.has(Flags::BLOCKING);
-    if blocking && node.blocked.any() && node.blocked.must_queue(session.db, entry.row, args) {
-        // Others came first and are about to be served.
-        return Answer::Wait(Waiting::Keys(None));
+    if blocking
+        && node.blocked.any()
+        && let Some(answer) = node.blocked.queue_behind(session.db, entry.row, args, context)
+    {
+        return answer;
     }
     let outcome = node.engine.run(entry.row, args, context, &**node, effects);
     scratch.tally.lookups(outcome.hits, outcome.misses);
@@ -260,13 +265,19 @@ fn finish(
         deliver::expire_met(node, session.db, entry.row, args, effects);
     }
     if let Some(wait) = effects.wait.take() {
-        return Answer::Wait(Waiting::Keys(wait.timeout_ms.map(std::time::Duration::from_millis)));
+        return waiting_for_keys(wait, outcome.reply);
     }
     scratch.tally.changes(effects);
     if !effects.is_quiet() {
         deliver::deliver(node, effects);
     }
     Answer::Reply(outcome.reply)
+}
+
+/// The answer of a blocking command that found nothing.
+pub(crate) fn waiting_for_keys(wait: Wait, reply: Reply) -> Answer {
+    let timeout = wait.timeout_ms.map(std::time::Duration::from_millis);
+    Answer::Wait(Waiting::Keys { timeout, reply })
 }
 
 /// A command of the server's own table that a script calls; `None` if scripts may not.

@@ -109,14 +109,14 @@ fn run_queue(
     let steps = steps_of(node, session.db, &entries, &commands);
     let context = commit::context(session.db, node.now(), session.touch);
     scratch.effects.want(deliver::wanted_events(node));
-    let began = scratch.tally.begin();
+    let began = scratch.tally.begin(node);
     let Some(outcomes) =
         node.engine.transaction(&steps, watches, context, &**node, &mut scratch.effects)?
     else {
         return Ok(None);
     };
     // The time of the whole is shared out evenly: its commands ran under one lock.
-    let share_us = scratch.tally.elapsed_us(began) / outcomes.len().max(1) as u64;
+    let share_ns = scratch.tally.elapsed_ns(node, began) / outcomes.len().max(1) as u64;
     scratch.effects.wait = None;
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(entries.len());
@@ -125,9 +125,9 @@ fn run_queue(
             Run::Engine => {
                 let Some(outcome) = outcomes.next() else { break };
                 scratch.tally.lookups(outcome.hits, outcome.misses);
-                scratch.tally.record(entry.id, share_us, outcome.reply.is_error());
+                scratch.tally.record(node, entry.id, share_ns, outcome.reply.is_error());
                 if let Reply::Error(error) = &outcome.reply {
-                    scratch.tally.error(error);
+                    node.observe.errors.record(error);
                 }
                 replies.push(outcome.reply);
             }
@@ -135,7 +135,7 @@ fn run_queue(
                 let mut call = Call { node, session, args, in_transaction: true };
                 match run(&mut call) {
                     Answer::Reply(reply) => {
-                        scratch.tally.record(entry.id, 0, reply.is_error());
+                        scratch.tally.record(node, entry.id, 0, reply.is_error());
                         replies.push(reply);
                     }
                     Answer::Many(several) => replies.extend(several),
@@ -148,7 +148,7 @@ fn run_queue(
     }
     scratch.tally.changes(&mut scratch.effects);
     deliver::deliver(node, &mut scratch.effects);
-    scratch.tally.flush(&node.observe);
+    scratch.tally.flush(node);
     Ok(Some(replies))
 }
 

@@ -12,8 +12,13 @@ pub enum Waiting {
     /// When so many replicas (or the local journal) have what this client wrote, or after the
     /// timeout; `None` is without end. The reply is what is true then.
     Replicas(Option<Duration>, Reply),
-    /// When one of the command's keys can serve it.
-    Keys(Option<Duration>),
+    /// When one of the command's keys can serve it; the reply is for when the time is up.
+    Keys {
+        /// `None` is without end.
+        timeout: Option<Duration>,
+        /// What a client gets that has waited in vain.
+        reply: Reply,
+    },
     /// When CLIENT PAUSE has ended: then the command runs.
     Pause,
 }

@@ -309,6 +309,6 @@ impl Client {
 
 impl PushSink for Client {
     fn push(&self, message: Arc<PushMessage>) {
-        self.push_bytes(message.encoded(self.protocol()));
+        self.push_bytes(message.encoded(self.protocol()).clone());
     }
 }

@@ -6,7 +6,6 @@
 pub mod client;
 pub mod registry;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use client::{BlockKind, Client, Kill};
@@ -15,6 +14,7 @@ use holdfast_engine::engine::Watch;
 use holdfast_engine::time::DbIndex;
 pub use registry::Registry;
 
+use crate::pubsub::{PushSink, Registry as PubSub, Subscriptions};
 use crate::resp::Protocol;
 
 /// Whether replies are sent, CLIENT REPLY.
@@ -61,12 +61,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Whether its looks at keys count as uses.
     pub touch: Touch,
-    /// Subscribed channels.
-    pub channels: BTreeSet<Vec<u8>>,
-    /// Subscribed patterns.
-    pub patterns: BTreeSet<Vec<u8>>,
-    /// Subscribed shard channels.
-    pub shard_channels: BTreeSet<Vec<u8>>,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
     /// Whether every command of the server is sent to it.
     pub monitor: bool,
     /// Close once what was answered is sent.
@@ -76,7 +72,9 @@ pub struct Session {
 impl Session {
     /// A new connection's session.
     #[must_use]
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+    pub fn new(pubsub: &Arc<PubSub>, client: Arc<Client>, authenticated: bool) -> Self {
+        let sink: Arc<dyn PushSink> = Arc::clone(&client) as _;
+        let subscriptions = Subscriptions::new(Arc::clone(pubsub), client.id, sink);
         Self {
             client,
             db: DbIndex(0),
@@ -86,24 +84,16 @@ impl Session {
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
             touch: Touch::Counts,
-            channels: BTreeSet::new(),
-            patterns: BTreeSet::new(),
-            shard_channels: BTreeSet::new(),
+            subscriptions,
             monitor: false,
             closing: false,
         }
     }
 
-    /// How many subscriptions it has, shard channels apart: what (un)subscribe replies count.
-    #[must_use]
-    pub fn subscriptions(&self) -> usize {
-        self.channels.len() + self.patterns.len()
-    }
-
     /// Whether it has any subscription.
     #[must_use]
     pub fn is_subscriber(&self) -> bool {
-        self.subscriptions() + self.shard_channels.len() > 0
+        !self.subscriptions.is_empty()
     }
 
     /// Whether only the subscriber commands are allowed: with a subscription in RESP2.
@@ -129,9 +119,9 @@ impl Session {
         shown.multi.store(queued, Relaxed);
         shown.multi_mem.store(self.queue.as_ref().map_or(0, |queue| queue.len_bytes), Relaxed);
         shown.watches.store(self.watches.len(), Relaxed);
-        shown.sub.store(self.channels.len(), Relaxed);
-        shown.psub.store(self.patterns.len(), Relaxed);
-        shown.ssub.store(self.shard_channels.len(), Relaxed);
+        shown.sub.store(self.subscriptions.channels().len(), Relaxed);
+        shown.psub.store(self.subscriptions.patterns().len(), Relaxed);
+        shown.ssub.store(self.subscriptions.shard_count(), Relaxed);
         shown.monitor.store(self.monitor, Relaxed);
         shown.closing.store(self.closing, Relaxed);
         shown.no_touch.store(self.touch == Touch::Leaves, Relaxed);
