@@ -31,7 +31,10 @@ struct Shared {
     peak: AtomicI64,
 }
 
-static SHARED: Shared = Shared { used: AtomicI64::new(0), peak: AtomicI64::new(0) };
+static SHARED: Shared = Shared {
+    used: AtomicI64::new(0),
+    peak: AtomicI64::new(0),
+};
 
 thread_local! {
     // `const` and without a destructor: it can be touched at any time in a thread's life, and
@@ -133,7 +136,10 @@ pub fn settle() {
 #[must_use]
 pub fn rss() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
@@ -166,7 +172,9 @@ mod tests {
         assert!((used() - before - 2 * BLOCK).abs() < NOISE);
         assert!(peak_memory() as i64 >= before + 2 * BLOCK - NOISE);
         // Freed on another thread, which ends without a flush of its own.
-        std::thread::spawn(move || drop(block)).join().expect("no panic");
+        std::thread::spawn(move || drop(block))
+            .join()
+            .expect("no panic");
         assert!((used() - before).abs() < NOISE);
         let zeroed = vec![0u8; BLOCK as usize];
         assert!((used() - before - BLOCK).abs() < NOISE);

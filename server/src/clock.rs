@@ -49,7 +49,12 @@ impl SlewClock {
     /// A clock that starts at wall time.
     #[must_use]
     pub fn new(boot: i64, wall: i64) -> Self {
-        Self { boot, now: wall, rate_ppm: 0, offset: 0 }
+        Self {
+            boot,
+            now: wall,
+            rate_ppm: 0,
+            offset: 0,
+        }
     }
 
     /// The time at `boot`; a reading before the last one gives the time of the last one.
@@ -58,7 +63,8 @@ impl SlewClock {
         let elapsed = i128::from(boot.saturating_sub(self.boot).max(0));
         let slewed = elapsed + elapsed * i128::from(self.rate_ppm) / PPM;
         // Invariant: `slewed` is not negative, for the rate is above -1,000,000 ppm.
-        self.now.saturating_add(i64::try_from(slewed).unwrap_or(i64::MAX))
+        self.now
+            .saturating_add(i64::try_from(slewed).unwrap_or(i64::MAX))
     }
 
     /// Takes a pair of readings and returns the time; from now on the clock slews toward `wall`.

@@ -5,13 +5,16 @@
 //! A journey: `net::connection` reads, `resp` parses, `route` finds the row and runs it on the
 //! engine, `resp` encodes. Start at [`node`], then [`route`].
 
-<<<<<<< HEAD
+pub mod admin;
 pub mod alloc;
 pub mod clock;
 pub mod commit;
 pub mod config;
+pub mod memory;
+pub mod net;
+pub mod node;
 pub mod observe;
-=======
 pub mod pubsub;
->>>>>>> wire
 pub mod resp;
+pub mod route;
+pub mod session;

@@ -1,8 +1,8 @@
 //! A node: everything that connections share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use holdfast_engine::effects::Audience;
 use holdfast_engine::engine::Engine;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Settings};
-use crate::observe::Observer;
+use crate::observe::Observed;
 use crate::pubsub::Registry as PubSub;
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
@@ -46,7 +46,7 @@ pub struct Node {
     /// Subscriptions.
     pub pubsub: Arc<PubSub>,
     /// What INFO, SLOWLOG and LATENCY tell.
-    pub observe: Observer,
+    pub observe: Observed,
     /// Clients that wait for keys.
     pub blocked: Blocked,
     /// Clients that see every command.
@@ -59,6 +59,8 @@ pub struct Node {
     pub active_expire: std::sync::atomic::AtomicBool,
     /// A name of 40 hex digits that no other run bears.
     pub run_id: String,
+    /// Changes of the data set since the start.
+    pub changes: AtomicU64,
     connected: AtomicUsize,
     shutdown: watch::Sender<Shutdown>,
 }
@@ -75,13 +77,14 @@ impl Node {
             clock: Clock::new(),
             clients: Registry::default(),
             pubsub: Arc::new(PubSub::new()),
-            observe: Observer::new(command_names.len()),
+            observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             scripts: Scripts::new(Arc::clone(&settings)),
             active_expire: std::sync::atomic::AtomicBool::new(true),
             run_id: random_hex(40),
+            changes: AtomicU64::new(0),
             connected: AtomicUsize::new(0),
             shutdown: watch::channel(Shutdown::No).0,
             config,

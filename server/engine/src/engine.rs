@@ -15,8 +15,8 @@ use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
 use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
-use crate::reply::{CommandResult, Reply};
 use crate::raw::Value;
+use crate::reply::{CommandResult, Reply};
 use crate::time::{DbIndex, UnixMillis};
 
 /// A node's whole state, and what runs commands on it.
@@ -320,7 +320,10 @@ impl Engine {
     /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
     #[must_use]
     pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
-        let context = Context { touch: Touch::Leaves, ..Context::in_db(db, now) };
+        let context = Context {
+            touch: Touch::Leaves,
+            ..Context::in_db(db, now)
+        };
         let plan = Plan::One(self.place(db, key));
         let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
         let record = view.peek(key)?;

@@ -245,6 +245,8 @@ impl Directive {
     #[must_use]
     pub fn is_named(&self, name: &[u8]) -> bool {
         self.name.as_bytes().eq_ignore_ascii_case(name)
-            || self.alias.is_some_and(|alias| alias.as_bytes().eq_ignore_ascii_case(name))
+            || self
+                .alias
+                .is_some_and(|alias| alias.as_bytes().eq_ignore_ascii_case(name))
     }
 }

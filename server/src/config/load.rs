@@ -27,7 +27,11 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path, line) => {
-                write!(f, "Reading the configuration file, at line {line} of {}", path.display())
+                write!(
+                    f,
+                    "Reading the configuration file, at line {line} of {}",
+                    path.display()
+                )
             }
             Self::CommandLine => f.write_str("Reading the options of the command line"),
         }
@@ -67,7 +71,11 @@ impl Draft {
     pub(super) fn new() -> Self {
         let values = rows().iter().map(|row| default_of(row)).collect::<Vec<_>>();
         let lines = vec![None; values.len()];
-        Self { values, lines, renamed: Vec::new() }
+        Self {
+            values,
+            lines,
+            renamed: Vec::new(),
+        }
     }
 
     /// Reads a file, or standard input for `-`.
@@ -99,7 +107,12 @@ impl Draft {
                     reason: "Unbalanced quotes in configuration line".into(),
                 });
             };
-            self.read_line(&words, String::from_utf8_lossy(line).into_owned(), place, depth)?;
+            self.read_line(
+                &words,
+                String::from_utf8_lossy(line).into_owned(),
+                place,
+                depth,
+            )?;
         }
         Ok(())
     }
@@ -112,7 +125,9 @@ impl Draft {
         place: Place,
         depth: usize,
     ) -> Result<(), ConfigError> {
-        let [name, rest @ ..] = words else { return Ok(()) };
+        let [name, rest @ ..] = words else {
+            return Ok(());
+        };
         let rest: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
         let mut line = Line { place, text };
         let Some(index) = super::find(name) else {
@@ -135,8 +150,9 @@ impl Draft {
             Some(_) => Lines::AddUp,
             None => Lines::Replace,
         };
-        let value =
-            row.read(&split, &self.values[index], lines).map_err(|reason| line.error(reason))?;
+        let value = row
+            .read(&split, &self.values[index], lines)
+            .map_err(|reason| line.error(reason))?;
         self.values[index] = value;
         self.lines[index] = Some(line);
         Ok(())
@@ -217,7 +233,8 @@ pub(super) fn default_of(row: &Directive) -> Value {
     };
     // Invariant: every default in the table is valid; a test reads them all. The working
     // directory alone may be gone, and is then left empty.
-    row.read(&pieces, &nothing, Lines::Replace).unwrap_or_else(|_| Value::Text([].into()))
+    row.read(&pieces, &nothing, Lines::Replace)
+        .unwrap_or_else(|_| Value::Text([].into()))
 }
 
 /// The directive whose name differs from `name` by a slip or two.
@@ -243,7 +260,9 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
+            row[j + 1] = (diagonal + usize::from(x != y))
+                .min(above + 1)
+                .min(row[j] + 1);
             diagonal = above;
         }
     }
@@ -269,7 +288,11 @@ fn matching_files(pattern: &Path) -> Vec<PathBuf> {
         found = found
             .iter()
             .flat_map(|base| {
-                let here = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+                let here = if base.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    base
+                };
                 let entries = std::fs::read_dir(here).into_iter().flatten().flatten();
                 entries
                     .map(|entry| entry.file_name())

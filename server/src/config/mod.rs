@@ -61,13 +61,21 @@ pub enum ConfigError {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Line { place, text, reason } => write!(
+            Self::Line {
+                place,
+                text,
+                reason,
+            } => write!(
                 f,
                 "\n*** FATAL CONFIG FILE ERROR (Holdfast {}) ***\n{place}\n>>> '{text}'\n{reason}",
                 env!("CARGO_PKG_VERSION"),
             ),
             Self::Open { path, reason } => {
-                write!(f, "Fatal error, can't open config file '{}': {reason}", path.display())
+                write!(
+                    f,
+                    "Fatal error, can't open config file '{}': {reason}",
+                    path.display()
+                )
             }
         }
     }
@@ -117,7 +125,9 @@ impl Default for Config {
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Values are left out: some are secret.
-        f.debug_struct("Config").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,9 +202,15 @@ impl Config {
         F: Fn(&Settings) -> Result<(), String> + Send + Sync + 'static,
     {
         for name in names {
-            assert!(rows().iter().any(|row| row.name == *name), "no directive '{name}'");
+            assert!(
+                rows().iter().any(|row| row.name == *name),
+                "no directive '{name}'"
+            );
         }
-        self.hooks.write().push(Arc::new(Hook { names, run: Box::new(run) }));
+        self.hooks.write().push(Arc::new(Hook {
+            names,
+            run: Box::new(run),
+        }));
     }
 
     /// The value of a directive as CONFIG GET prints it; `None` for an unknown name.

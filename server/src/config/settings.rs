@@ -385,7 +385,9 @@ impl Settings {
     #[must_use]
     pub fn worker_threads(&self) -> usize {
         match self.worker_threads_configured() {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get() - 1).max(1),
+            0 => std::thread::available_parallelism()
+                .map_or(1, |n| n.get() - 1)
+                .max(1),
             n => n,
         }
     }

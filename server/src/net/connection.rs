@@ -17,7 +17,7 @@ use holdfast_engine::{CommandError, Reply};
 use tokio::time::Instant;
 
 use super::Stream;
-use crate::config::ClientClass;
+use crate::config::settings::ClientClass;
 use crate::node::Node;
 use crate::resp::{
     ArgRoom, Batch, Limits, Output, Parsed, RequestParser, Status, encode_protocol_error,
@@ -94,8 +94,13 @@ impl Connection {
     pub fn new(node: Arc<Node>, stream: Stream, client: Arc<Client>) -> Self {
         let authenticated = !node.settings.has_password();
         let limits = limits(&node, authenticated);
-        let limit = node.settings.output_buffer_limit(ClientClass::PubSub).hard_bytes;
-        client.push_limit_bytes.store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
+        let limit = node
+            .settings
+            .output_buffer_limit(ClientClass::PubSub)
+            .hard_bytes;
+        client
+            .push_limit_bytes
+            .store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
         Self {
             session: Session::new(&node.pubsub, client, authenticated),
             node,
@@ -134,8 +139,7 @@ impl Connection {
             }
             self.scratch.tally.flush(&self.node);
             self.show();
-            let closing = self.session.closing
-                || self.session.client.killed() == Kill::AfterReply;
+            let closing = self.session.closing || self.session.client.killed() == Kill::AfterReply;
             if closing {
                 while !self.output.is_empty() {
                     self.event(None, false).await?;
@@ -203,7 +207,8 @@ impl Connection {
         }
         for args in commands.iter() {
             if waits.is_some() || ran == COMMANDS_PER_TURN {
-                self.aside.push_back(args.iter().map(|arg| arg.to_vec()).collect());
+                self.aside
+                    .push_back(args.iter().map(|arg| arg.to_vec()).collect());
                 continue;
             }
             if self.session.closing {
@@ -277,7 +282,9 @@ impl Connection {
     fn show(&mut self) {
         let shown = &self.session.client.shown;
         shown.query_buffer_len.store(self.input.len(), Relaxed);
-        shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
+        shown
+            .query_buffer_free
+            .store(self.input.capacity() - self.input.len(), Relaxed);
         shown.output_len.store(self.output.len(), Relaxed);
         if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
             self.input = BytesMut::with_capacity(READ_LEN);
@@ -311,9 +318,17 @@ impl Connection {
             }
             Waiting::Keys { timeout, reply } => {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-                let Ok(entry) = table().resolve(&args) else { return Ok(()) };
+                let Ok(entry) = table().resolve(&args) else {
+                    return Ok(());
+                };
                 let (client, db) = (Arc::clone(&self.session.client), self.session.db);
-                self.node.blocked.park(&self.node, client, (entry.row, &args), db, self.session.touch);
+                self.node.blocked.park(
+                    &self.node,
+                    client,
+                    (entry.row, &args),
+                    db,
+                    self.session.touch,
+                );
                 let outcome = self.wait_until(deadline(timeout)).await;
                 self.node.blocked.leave(self.session.client.id);
                 let ended = self.session.client.end_block();
@@ -364,7 +379,11 @@ impl Connection {
     /// Sends what waits and waits for something to happen.
     async fn event(&mut self, until: Option<Instant>, read: bool) -> Result<Event, End> {
         let mut sleep = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
-        let room = if self.missing > READ_LEN { self.missing.min(RESERVE_LEN_MAX) } else { READ_LEN };
+        let room = if self.missing > READ_LEN {
+            self.missing.min(RESERVE_LEN_MAX)
+        } else {
+            READ_LEN
+        };
         let query_limit = self.node.settings.client_query_buffer_limit();
         let event = poll_fn(|context| {
             let client = Arc::clone(&self.session.client);
@@ -408,7 +427,10 @@ impl Connection {
                     Poll::Pending => {}
                 }
             } else if read {
-                tracing::warn!(client = client.id, "client closed: query buffer limit reached");
+                tracing::warn!(
+                    client = client.id,
+                    "client closed: query buffer limit reached"
+                );
                 return Poll::Ready(Err(End::Gone));
             }
             Poll::Pending
@@ -449,16 +471,26 @@ fn deadline(timeout: Option<Duration>) -> Option<Instant> {
 }
 
 fn unblocked_error() -> Reply {
-    Reply::error(CommandError::known("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+    Reply::error(CommandError::known(
+        "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+    ))
 }
 
 fn limits(node: &Node, authenticated: bool) -> Limits {
     let limits = Limits::with_bulk_len_max(node.settings.proto_max_bulk_len());
-    if authenticated { limits.authenticated() } else { limits.unauthenticated() }
+    if authenticated {
+        limits.authenticated()
+    } else {
+        limits.unauthenticated()
+    }
 }
 
 fn class(session: &Session) -> ClientClass {
-    if session.is_subscriber() { ClientClass::PubSub } else { ClientClass::Normal }
+    if session.is_subscriber() {
+        ClientClass::PubSub
+    } else {
+        ClientClass::Normal
+    }
 }
 
 fn over_hard_limit(node: &Node, session: &Session, len: usize) -> bool {

@@ -94,10 +94,18 @@ mod figures {
         let settings = config.settings();
         let observed = Observed::new(400);
         time("clock.now_ms", |_| _ = black_box(clock.now_ms()));
-        time("clock.monotonic_us", |_| _ = black_box(clock.monotonic_us()));
-        time("settings.maxmemory", |_| _ = black_box(settings.maxmemory()));
-        time("settings.requirepass", |_| _ = black_box(settings.requirepass()));
-        time("stats.count", |_| observed.stats.count(black_box(Counter::KeyspaceHits)));
+        time("clock.monotonic_us", |_| {
+            _ = black_box(clock.monotonic_us())
+        });
+        time("settings.maxmemory", |_| {
+            _ = black_box(settings.maxmemory())
+        });
+        time("settings.requirepass", |_| {
+            _ = black_box(settings.requirepass())
+        });
+        time("stats.count", |_| {
+            observed.stats.count(black_box(Counter::KeyspaceHits))
+        });
         let id = CommandId(7);
         time("commands.record, no histogram", |ns| {
             observed.commands.record(
@@ -115,7 +123,9 @@ mod figures {
                 Tracking::On,
             );
         });
-        time("Box::new(u64) + drop, counted", |n| drop(black_box(Box::new(n))));
+        time("Box::new(u64) + drop, counted", |n| {
+            drop(black_box(Box::new(n)))
+        });
         time("the same, mimalloc alone", |_| {
             #[expect(unsafe_code, reason = "to compare with the bare allocator")]
             // SAFETY: freed at once with the layout it was allocated with, and never read.

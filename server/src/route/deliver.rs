@@ -12,7 +12,12 @@ use crate::node::Node;
 #[inline]
 #[must_use]
 pub fn wanted_events(node: &Node) -> EventClass {
-    EventClass(node.settings.notify_keyspace_events().to_bits())
+    let flags = node.settings.notify_keyspace_events();
+    // Without K or E nothing is published, whatever the classes.
+    if flags.bits() & (EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0) == 0 {
+        return EventClass::NONE;
+    }
+    EventClass(flags.bits())
 }
 
 /// Delivers everything `effects` recorded, in order, and empties it.
@@ -29,7 +34,9 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
             Notice::Message(message) => {
                 match message.audience {
                     Audience::Channel => node.pubsub.publish(&message.channel, &message.payload),
-                    Audience::Shard => node.pubsub.publish_shard(&message.channel, &message.payload),
+                    Audience::Shard => node
+                        .pubsub
+                        .publish_shard(&message.channel, &message.payload),
                 };
             }
             Notice::Ready(db, key) => ready.push((db, key.to_vec())),
@@ -69,7 +76,9 @@ pub fn expire_met(
         return;
     }
     let _ = row.each_key(args, |index, _| {
-        node.engine.keyspace().expire_key(db, args[index], now, effects);
+        node.engine
+            .keyspace()
+            .expire_key(db, args[index], now, effects);
     });
 }
 

@@ -147,11 +147,7 @@ fn answer(
 
 /// Finds the entry and refuses what may not run now.
 #[inline]
-fn check(
-    node: &Node,
-    session: &Session,
-    args: Args<'_>,
-) -> Result<&'static Entry, CommandError> {
+fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
     if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
@@ -168,26 +164,29 @@ fn check(
         return Err(CommandError::OUT_OF_MEMORY);
     }
     if session.queue.is_some() && flags.has(Flags::NO_MULTI) {
-        return Err(CommandError::known("ERR Command not allowed inside a transaction"));
+        return Err(CommandError::known(
+            "ERR Command not allowed inside a transaction",
+        ));
     }
     Ok(entry)
 }
 
-fn enqueue(
-    session: &mut Session,
-    _entry: &Entry,
-    args: Args<'_>,
-) -> Result<Reply, CommandError> {
+fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Reply, CommandError> {
     /// A transaction may hold so many bytes of arguments before it is refused.
     const QUEUE_LEN_BYTES_MAX: usize = 1 << 30;
     let queue = session.queue.get_or_insert_with(Queue::default);
-    let len: usize = args.iter().map(|arg| arg.len() + size_of::<Vec<u8>>()).sum();
+    let len: usize = args
+        .iter()
+        .map(|arg| arg.len() + size_of::<Vec<u8>>())
+        .sum();
     if queue.len_bytes + len > QUEUE_LEN_BYTES_MAX {
         queue.failed = true;
         return Err(CommandError::known("ERR transaction too large"));
     }
     queue.len_bytes += len;
-    queue.commands.push(args.iter().map(|arg| arg.to_vec()).collect());
+    queue
+        .commands
+        .push(args.iter().map(|arg| arg.to_vec()).collect());
     Ok(Reply::simple("QUEUED"))
 }
 
@@ -198,7 +197,9 @@ fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
     } else {
         session.client.addr.clone()
     };
-    node.monitors.show(node.clock.unix_us(), session.db, &from, args);
+    let shown = crate::admin::without_secrets(args);
+    let unix_us = node.now().0 * 1000;
+    node.monitors.show(unix_us, session.db, &from, &shown);
 }
 
 /// Runs an entry, counts and times it.
@@ -212,9 +213,19 @@ fn run_entry(
 ) -> Answer {
     let began = scratch.tally.begin(node);
     let answer = match entry.run {
+        Run::Engine if session.in_subscriber_mode() => {
+            // Only PING comes here: a RESP2 subscriber can tell replies from messages by shape.
+            let text = args.get(1).copied().unwrap_or_default();
+            Answer::Reply(Reply::Array(vec![Reply::bulk(b"pong"), Reply::bulk(text)]))
+        }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
         Run::Server(run) => {
-            let mut call = Call { node, session, args, in_transaction: false };
+            let mut call = Call {
+                node,
+                session,
+                args,
+                in_transaction: false,
+            };
             run(&mut call)
         }
         Run::Container => CommandError::wrong_arity(&entry.full_name).into(),
@@ -241,7 +252,9 @@ fn run_in_engine(
     let blocking = entry.row.flags.has(Flags::BLOCKING);
     if blocking
         && node.blocked.any()
-        && let Some(answer) = node.blocked.queue_behind(session.db, entry.row, args, context)
+        && let Some(answer) = node
+            .blocked
+            .queue_behind(session.db, entry.row, args, context)
     {
         return answer;
     }

@@ -49,7 +49,11 @@ impl Scripts {
     /// None running.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, running: Mutex::default(), busy: AtomicUsize::new(0) }
+        Self {
+            settings,
+            running: Mutex::default(),
+            busy: AtomicUsize::new(0),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
@@ -66,10 +70,17 @@ impl Scripts {
     pub(crate) fn progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
         CURRENT.with_borrow_mut(|place| match progress {
             ScriptProgress::Begin => {
-                *place = Some(Current { since: Instant::now(), running: None, handed_over: false });
+                *place = Some(Current {
+                    since: Instant::now(),
+                    running: None,
+                    handed_over: false,
+                });
                 Ok(())
             }
-            ScriptProgress::Running { instructions, wrote } => match place {
+            ScriptProgress::Running {
+                instructions,
+                wrote,
+            } => match place {
                 Some(current) => self.go_on(current, instructions, wrote),
                 None => Ok(()),
             },
@@ -103,7 +114,9 @@ impl Scripts {
         });
         running.wrote.store(wrote, Release);
         if running.kill.load(Acquire) {
-            return Err(CommandError::known("ERR Error running script: Script killed by user with SCRIPT KILL..."));
+            return Err(CommandError::known(
+                "ERR Error running script: Script killed by user with SCRIPT KILL...",
+            ));
         }
         let limit = self.settings.lua_instruction_limit();
         if limit > 0 && instructions > limit {
@@ -145,7 +158,9 @@ impl Scripts {
     pub fn kill(&self) -> Result<(), CommandError> {
         let running = self.running();
         if running.is_empty() {
-            return Err(CommandError::known("NOTBUSY No scripts in execution right now."));
+            return Err(CommandError::known(
+                "NOTBUSY No scripts in execution right now.",
+            ));
         }
         let mut any = false;
         for script in running.iter().filter(|script| !script.wrote.load(Acquire)) {
@@ -165,9 +180,8 @@ impl Scripts {
 
 /// Gives this worker's other tasks to another thread, if this is a worker.
 fn hand_over() {
-    let multi_thread = tokio::runtime::Handle::try_current().is_ok_and(|handle| {
-        handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
-    });
+    let multi_thread = tokio::runtime::Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if multi_thread {
         // The moment's sleep lets the other thread take the worker's place before this one
         // would take it back.

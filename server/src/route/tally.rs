@@ -6,7 +6,9 @@ use holdfast_engine::time::UnixMillis;
 
 use super::Entry;
 use crate::node::Node;
-use crate::observe::{CommandId, Counter, Outcome, Tracking, slowlog};
+use crate::observe::command_stats::Tracking;
+use crate::observe::slowlog::{self, Sender};
+use crate::observe::{CommandId, Counter, Outcome};
 use crate::session::Client;
 
 /// The time is read again after so long a batch, so that TTLs count from when a command runs.
@@ -72,10 +74,19 @@ impl Tally {
     #[inline]
     pub fn record(&mut self, node: &Node, id: u16, elapsed_ns: u64, failed: bool) {
         self.commands += 1;
-        let outcome = if failed { Outcome::Failed } else { Outcome::Done };
-        let tracking =
-            if node.settings.latency_tracking() { Tracking::On } else { Tracking::Off };
-        node.observe.commands.record(CommandId(id), elapsed_ns, outcome, tracking);
+        let outcome = if failed {
+            Outcome::Failed
+        } else {
+            Outcome::Done
+        };
+        let tracking = if node.settings.latency_tracking() {
+            Tracking::On
+        } else {
+            Tracking::Off
+        };
+        node.observe
+            .commands
+            .record(CommandId(id), elapsed_ns, outcome, tracking);
     }
 
     /// Nanoseconds since a command began.
@@ -115,7 +126,7 @@ impl Tally {
     /// Adds everything to the node's counters.
     pub fn flush(&mut self, node: &Node) {
         let stats = &node.observe.stats;
-        let mut add = |counter, n: &mut u64| {
+        let add = |counter, n: &mut u64| {
             if *n > 0 {
                 stats.add(counter, std::mem::take(n));
             }
@@ -140,13 +151,7 @@ impl Tally {
 
 /// Enters a slow command in SLOWLOG and LATENCY.
 #[inline]
-pub fn note_duration(
-    node: &Node,
-    client: &Client,
-    entry: &Entry,
-    args: Args<'_>,
-    elapsed_us: u64,
-) {
+pub fn note_duration(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapsed_us: u64) {
     let slow = slowlog::is_slow(node.settings.slowlog_log_slower_than_us(), elapsed_us);
     let threshold_ms = node.settings.latency_monitor_threshold_ms();
     if slow || (threshold_ms > 0 && elapsed_us >= threshold_ms * 1000) {
@@ -160,11 +165,26 @@ fn note_slow(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapse
     if !entry.row.flags.has(Flags::SKIP_SLOWLOG)
         && slowlog::is_slow(node.settings.slowlog_log_slower_than_us(), elapsed_us)
     {
-        node.observe.note_slow(node, client, args, elapsed_us);
+        let name = client.names().name;
+        let sender = Sender {
+            address: &client.addr,
+            name: &String::from_utf8_lossy(&name),
+        };
+        let len_max = node.settings.slowlog_max_len();
+        let unix_s = node.clock.now_ms() / 1000;
+        let shown = crate::admin::without_secrets(args);
+        node.observe
+            .slowlog
+            .record(len_max, unix_s, elapsed_us, &shown, sender);
     }
     let threshold_ms = node.settings.latency_monitor_threshold_ms();
-    let event =
-        if entry.row.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+    let event = if entry.row.flags.has(Flags::FAST) {
+        "fast-command"
+    } else {
+        "command"
+    };
     let unix_s = node.clock.now_ms() / 1000;
-    node.observe.latency.record(threshold_ms, event, unix_s, elapsed_us / 1000);
+    node.observe
+        .latency
+        .record(threshold_ms, event, unix_s, elapsed_us / 1000);
 }

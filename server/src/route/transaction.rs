@@ -45,7 +45,11 @@ fn watch(call: &mut Call<'_>) -> Answer {
     let db = call.session.db;
     // A key watched before keeps the version it had then.
     keys.retain(|key| {
-        !call.session.watches.iter().any(|watch| watch.db == db && watch.key == *key)
+        !call
+            .session
+            .watches
+            .iter()
+            .any(|watch| watch.db == db && watch.key == *key)
     });
     match call.node.engine.watch(&keys, context, &**call.node) {
         Ok(watches) => {
@@ -72,10 +76,8 @@ fn exec(call: &mut Call<'_>) -> Answer {
     let watches = std::mem::take(&mut call.session.watches);
     call.session.publish();
     if queue.failed {
-        return CommandError::known(
-            "EXECABORT Transaction discarded because of previous errors.",
-        )
-        .into();
+        return CommandError::known("EXECABORT Transaction discarded because of previous errors.")
+            .into();
     }
     let mut scratch = Scratch::default();
     match run_queue(call.node, call.session, &queue, &watches, &mut scratch) {
@@ -97,9 +99,13 @@ fn run_queue(
         .iter()
         .map(|command| command.iter().map(Vec::as_slice).collect())
         .collect();
-    let entries: Vec<&'static Entry> =
-        commands.iter().map(|args| table().resolve(args)).collect::<Result<_, _>>()?;
-    let writes = entries.iter().any(|entry| entry.row.flags.has(Flags::DENYOOM));
+    let entries: Vec<&'static Entry> = commands
+        .iter()
+        .map(|args| table().resolve(args))
+        .collect::<Result<_, _>>()?;
+    let writes = entries
+        .iter()
+        .any(|entry| entry.row.flags.has(Flags::DENYOOM));
     if writes && crate::memory::is_full(node) {
         return Err(CommandError::known(
             "EXECABORT Transaction discarded because of: OOM command not allowed when used \
@@ -111,7 +117,8 @@ fn run_queue(
     scratch.effects.want(deliver::wanted_events(node));
     let began = scratch.tally.begin(node);
     let Some(outcomes) =
-        node.engine.transaction(&steps, watches, context, &**node, &mut scratch.effects)?
+        node.engine
+            .transaction(&steps, watches, context, &**node, &mut scratch.effects)?
     else {
         return Ok(None);
     };
@@ -123,16 +130,25 @@ fn run_queue(
     for (entry, args) in entries.iter().zip(&commands) {
         match entry.run {
             Run::Engine => {
-                let Some(outcome) = outcomes.next() else { break };
+                let Some(outcome) = outcomes.next() else {
+                    break;
+                };
                 scratch.tally.lookups(outcome.hits, outcome.misses);
-                scratch.tally.record(node, entry.id, share_ns, outcome.reply.is_error());
+                scratch
+                    .tally
+                    .record(node, entry.id, share_ns, outcome.reply.is_error());
                 if let Reply::Error(error) = &outcome.reply {
                     node.observe.errors.record(error);
                 }
                 replies.push(outcome.reply);
             }
             Run::Server(run) => {
-                let mut call = Call { node, session, args, in_transaction: true };
+                let mut call = Call {
+                    node,
+                    session,
+                    args,
+                    in_transaction: true,
+                };
                 match run(&mut call) {
                     Answer::Reply(reply) => {
                         scratch.tally.record(node, entry.id, 0, reply.is_error());
@@ -162,7 +178,11 @@ fn steps_of<'a>(
     let mut steps = Vec::with_capacity(entries.len());
     for (entry, args) in entries.iter().zip(commands) {
         match entry.run {
-            Run::Engine => steps.push(Step { row: entry.row, args, db }),
+            Run::Engine => steps.push(Step {
+                row: entry.row,
+                args,
+                db,
+            }),
             Run::Server(_) if entry.row.name == "select" => {
                 if let Some(selected) = super::rows::selected_db(node, args[1]) {
                     db = selected;
@@ -247,7 +267,12 @@ pub const ROWS: &[ServerCommand] = &[
             .flags(Flags::STALE)
             .flags(Flags::FAST)
             .flags(Flags::ALLOW_BUSY)
-            .doc("2.2.0", "O(1)", "", "Forgets about watched keys of a transaction."),
+            .doc(
+                "2.2.0",
+                "O(1)",
+                "",
+                "Forgets about watched keys of a transaction.",
+            ),
         unwatch,
     ),
 ];
