@@ -266,3 +266,52 @@ fn inline_requests_split_as_in_redis() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs a Redis"]
+fn protocol_errors_are_those_of_redis() {
+    let requests = prop_oneof![
+        "\\*[0-9+a-]{0,3}\r\n",
+        "\\*1\r\n[$:*a\r\n '\"][0-9+a-]{0,3}\r\n",
+        "\\*1\r[\nx]\\$4\r[\nx]PING[\r\nx]{2}",
+        "\\*-?[0-9]{1,12}\r\n",
+        "\\*1\r\n\\$-?[0-9]{8,20}\r\n",
+    ];
+    let ping = b"*1\r\n$4\r\nPING\r\n";
+    for request in samples(600, requests) {
+        let request = request.as_bytes();
+        // 7.0 counts arguments up to 2^31 - 1, the protocol's documentation up to 2^20.
+        let limits = Limits::default().args_max(i32::MAX as usize);
+        let (mut parser, mut batch) = (RequestParser::new(limits), Batch::new());
+        let parsed = parser.parse(request, &mut batch);
+        let mut oracle = Oracle::connect();
+        oracle.0.get_mut().write_all(request).unwrap();
+        match parsed.status {
+            Status::Failed(error) => {
+                let expected = [b"-ERR ", &error.text()[..]].concat();
+                assert_eq!(
+                    oracle.answer(),
+                    Answer::Line(expected),
+                    "{}",
+                    request.escape_ascii()
+                );
+            }
+            // Both are between commands: both answer one more, after the first if there was one.
+            Status::Ready => {
+                oracle.0.get_mut().write_all(ping).unwrap();
+                for _ in 0..=batch.len() {
+                    let answer = oracle.answer();
+                    let pong = Answer::Line(b"+PONG".to_vec());
+                    assert_eq!(answer, pong, "{}", request.escape_ascii());
+                }
+            }
+            // Both wait; that Redis does, too, shows by its silence.
+            Status::Partial { .. } => {
+                let wait = std::time::Duration::from_millis(2);
+                oracle.0.get_ref().set_read_timeout(Some(wait)).unwrap();
+                let silent = oracle.0.get_mut().read(&mut [0]).is_err();
+                assert!(silent, "{}", request.escape_ascii());
+            }
+        }
+    }
+}

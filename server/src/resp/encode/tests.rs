@@ -154,3 +154,13 @@ fn integers_of_every_length_are_printed() {
         assert_eq!(both(&Reply::Integer(n)).0, format!(":{n}\r\n"));
     }
 }
+
+#[test]
+fn deep_replies_do_not_exhaust_the_stack() {
+    let mut reply = Reply::Nil;
+    for _ in 0..10_000 {
+        reply = Reply::Array(vec![reply]);
+    }
+    let (resp2, _) = both(&reply);
+    assert!(resp2.starts_with("*1\r\n*1\r\n") && resp2.ends_with("$-1\r\n"));
+}
