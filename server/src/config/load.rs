@@ -5,9 +5,10 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use super::directive::{Class, Directive};
-use super::special::reason_of;
+use super::directive::{Class, Directive, Kind};
+use super::special::{self, reason_of};
 use super::value::{Lines, Value};
 use super::{ConfigError, rows, words};
 
@@ -93,9 +94,14 @@ impl Draft {
             }
             let place = Place::File(path.to_owned(), index + 1);
             let Some(words) = words::split(line) else {
+                let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+                let text = match super::commands::is_sensitive(name) {
+                    true => b"(hidden)",
+                    false => line,
+                };
                 return Err(ConfigError::Line {
                     place,
-                    text: String::from_utf8_lossy(line).into_owned(),
+                    text: String::from_utf8_lossy(text).into_owned(),
                     reason: "Unbalanced quotes in configuration line".into(),
                 });
             };
@@ -210,13 +216,18 @@ impl Draft {
 
 /// The value a row has when nothing sets it.
 pub(super) fn default_of(row: &Directive) -> Value {
+    if matches!(row.kind, Kind::Directory) {
+        // The directory we were started in, even after we went elsewhere.
+        static START: LazyLock<Value> =
+            LazyLock::new(|| special::directory(b"").unwrap_or_else(|_| Value::Text([].into())));
+        return START.clone();
+    }
     let nothing = Value::Flag(false);
     let pieces: Vec<&[u8]> = match row.kind.takes_several() {
         true => row.default.split(' ').map(str::as_bytes).collect(),
         false => vec![row.default.as_bytes()],
     };
-    // Invariant: every default in the table is valid; a test reads them all. The working
-    // directory alone may be gone, and is then left empty.
+    // Invariant: every default in the table is valid; a test reads them all.
     row.read(&pieces, &nothing, Lines::Replace).unwrap_or_else(|_| Value::Text([].into()))
 }
 

@@ -169,6 +169,15 @@ impl Config {
         self.path.as_deref()
     }
 
+    /// Makes `dir` the working directory of the process, so that relative paths of the
+    /// configuration mean what they mean to Redis. For `main`, before the log is started.
+    ///
+    /// # Errors
+    /// If the directory is gone.
+    pub fn enter_dir(&self) -> std::io::Result<()> {
+        std::env::set_current_dir(self.settings.dir())
+    }
+
     /// The `rename-command` lines, in order.
     #[must_use]
     pub fn renamed_commands(&self) -> &[Renaming] {

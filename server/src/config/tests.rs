@@ -164,6 +164,9 @@ fn bad_lines_are_named_as_redis_names_them() {
         error,
         "Fatal error, can't open config file '/no/such.conf': No such file or directory"
     );
+    let path = scratch("quotes.conf", "requirepass \"secret");
+    let error = request(&[path.to_str().expect("utf-8")]).expect_err("quotes").to_string();
+    assert!(!error.contains("secret"), "{error}");
     let error = request(&["--masterauth", "secret", "x"]).expect_err("two").to_string();
     assert!(!error.contains("secret"), "{error}");
 }
@@ -445,6 +448,26 @@ fn protected_directives_open_by_their_own_switch() {
 fn secrets_are_known() {
     assert!(commands::is_sensitive(b"RequirePass"));
     assert!(!commands::is_sensitive(b"port"));
+}
+
+/// The sample at the root: as it is, and with every `#directive` of it in force.
+#[test]
+fn the_sample_file_is_valid() {
+    let sample = include_str!("../../../holdfast.conf");
+    let all: String = sample
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_ne!(all, sample);
+    for content in [sample, &all] {
+        let path = scratch("holdfast.conf", content);
+        let config = config_of(&[path.to_str().expect("utf-8")]);
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+    }
 }
 
 /// All names of a Redis 7.2 that is built with TLS.

@@ -74,7 +74,6 @@ mod figures {
 
     const ROUNDS: u32 = 20_000_000;
 
-    #[expect(clippy::print_stdout, reason = "figures are for a reader")]
     fn time(name: &str, mut run: impl FnMut(u64)) {
         let best = (0..5)
             .map(|_| {
@@ -114,17 +113,6 @@ mod figures {
                 Outcome::Done,
                 Tracking::On,
             );
-        });
-        time("Box::new(u64) + drop, counted", |n| drop(black_box(Box::new(n))));
-        time("the same, mimalloc alone", |_| {
-            #[expect(unsafe_code, reason = "to compare with the bare allocator")]
-            // SAFETY: freed at once with the layout it was allocated with, and never read.
-            unsafe {
-                use std::alloc::GlobalAlloc;
-                let layout = std::alloc::Layout::new::<u64>();
-                let block = black_box(mimalloc::MiMalloc.alloc(layout));
-                mimalloc::MiMalloc.dealloc(block, layout);
-            }
         });
     }
 }
