@@ -119,11 +119,6 @@ pub fn peak_memory() -> u64 {
     u64::try_from(SHARED.peak.load(Relaxed)).unwrap_or(0)
 }
 
-/// Forgets the peak: CONFIG RESETSTAT.
-pub fn reset_peak() {
-    SHARED.peak.store(SHARED.used.load(Relaxed), Relaxed);
-}
-
 /// Adds this thread's balance to the shared one; for the runtime's `on_thread_stop`.
 pub fn settle() {
     flush(BALANCE.replace(0));

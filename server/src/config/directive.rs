@@ -1,8 +1,8 @@
 //! What a directive is: its name, its type, its default, who may change it, and whether it
 //! does anything here.
 //!
-//! The rows themselves are in [`table`](super::table), values and their texts in
-//! [`value`](super::value). Nothing in this file reads or holds a value.
+//! The rows themselves are in `table`, values and their texts in
+//! `value`. Nothing in this file reads or holds a value.
 
 use super::value::Value;
 

@@ -4,7 +4,7 @@
 //! - [`table`]: every directive, one row each; [`directive`]: what a row says.
 //! - [`value`] and [`special`]: values, how they are read and printed.
 //! - [`settings`]: the typed getters the rest of the server reads while serving.
-//! - [`words`] (quoting, globs), [`load`] (files), [`args`] (command line), [`help`].
+//! - [`words`] (quoting, globs); `load` (files), `args` (the command line), `help`.
 //! - [`commands`]: CONFIG GET and SET as pure functions; [`rewrite`]: CONFIG REWRITE.
 //!
 //! Invariant: [`Settings`] and the values CONFIG GET prints change together, under one lock.

@@ -2,7 +2,7 @@
 //!
 //! Numbers, words and flags are atomics, one relaxed load each (under 1 ns); texts and lists
 //! are behind a read lock and handed out as shared slices, for places that are not hot.
-//! Nothing here changes a value: that is [`Config`](super::Config)'s, which stores each change
+//! Nothing here changes a value: that is `Config`'s, which stores each change
 //! here before it calls the hooks.
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! A row's default is the text Redis would have in its file. Rows are active unless they say
 //! `inert` (with the reason an operator is told) or `refused` (with what to do instead).
 //! To add a directive: a row here and, where it is read while serving, a getter in
-//! [`settings`](super::settings).
+//! `settings`.
 
 use super::directive::{Directive, Kind, Words};
 use super::value::Value;

@@ -2,7 +2,7 @@
 //! lines of a configuration file.
 //!
 //! Reasons of refusal are Redis's to the letter, for clients and operators match on them.
-//! The types that are more than a number or a text are in [`special`](super::special).
+//! The types that are more than a number or a text are in `special`.
 
 use std::borrow::Cow;
 use std::sync::Arc;

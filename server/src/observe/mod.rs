@@ -51,12 +51,11 @@ impl Observed {
         }
     }
 
-    /// CONFIG RESETSTAT: SLOWLOG and LATENCY keep theirs, as in Redis.
+    /// CONFIG RESETSTAT: SLOWLOG, LATENCY and the memory peak stay, as in Redis.
     pub fn reset_stats(&self) {
         self.stats.reset();
         self.commands.reset();
         self.errors.reset();
-        crate::alloc::reset_peak();
     }
 }
 
