@@ -14,14 +14,12 @@ use super::special::EventFlags;
 use super::value::Lines;
 use super::*;
 
-/// A file of this test alone.
+/// A file of this test alone, below the build directory, so that `cargo clean` removes it.
 pub(super) fn scratch(name: &str, content: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let directory = std::env::temp_dir().join(format!(
-        "holdfast-config-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Relaxed)
-    ));
+    let build = std::env::current_exe().expect("a path");
+    let own = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let directory = build.with_file_name("config-scratch").join(own);
     std::fs::create_dir_all(&directory).expect("a temporary directory");
     let path = directory.join(name);
     std::fs::write(&path, content).expect("a temporary file");
