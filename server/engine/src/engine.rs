@@ -63,21 +63,11 @@ pub struct Outcome {
 impl Outcome {
     fn of(reply: Reply, view: &View<'_>) -> Self {
         let (hits, misses, overdue) = view.lookups();
-        Self {
-            reply,
-            hits,
-            misses,
-            overdue,
-        }
+        Self { reply, hits, misses, overdue }
     }
 
     fn error(error: CommandError) -> Self {
-        Self {
-            reply: Reply::error(error),
-            hits: 0,
-            misses: 0,
-            overdue: false,
-        }
+        Self { reply: Reply::error(error), hits: 0, misses: 0, overdue: false }
     }
 }
 
@@ -108,9 +98,7 @@ impl Engine {
     /// An empty engine of `databases` databases; `seed` as for [`Keyspace::new`].
     #[must_use]
     pub fn new(databases: u16, seed: u64) -> Self {
-        Self {
-            keyspace: Keyspace::new(databases, seed),
-        }
+        Self { keyspace: Keyspace::new(databases, seed) }
     }
 
     /// The keys.
@@ -133,10 +121,7 @@ impl Engine {
             Scope::All => Plan::All,
             Scope::Db => Plan::Db(db),
             Scope::KeysUnlessDb
-                if args
-                    .iter()
-                    .skip(3)
-                    .any(|arg| arg.eq_ignore_ascii_case(b"db")) =>
+                if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"db")) =>
             {
                 Plan::All
             }
@@ -155,10 +140,7 @@ impl Engine {
 
     #[inline]
     fn place(&self, db: DbIndex, key: &[u8]) -> Place {
-        Place {
-            db,
-            shard: Keyspace::shard_of(self.keyspace.hash(key)),
-        }
+        Place { db, shard: Keyspace::shard_of(self.keyspace.hash(key)) }
     }
 
     /// Runs one command of the engine's table whose arity has been checked.
@@ -238,13 +220,12 @@ impl Engine {
         view: &mut View<'_>,
         effects: &mut Effects,
     ) -> CommandResult {
-        self.call(row, args, view, effects)
-            .map_err(|error| match error {
-                ScriptError::Command(error) => error,
-                ScriptError::NeedsEverything => {
-                    unreachable!("Invariant: a view of everything lacks nothing")
-                }
-            })
+        self.call(row, args, view, effects).map_err(|error| match error {
+            ScriptError::Command(error) => error,
+            ScriptError::NeedsEverything => {
+                unreachable!("Invariant: a view of everything lacks nothing")
+            }
+        })
     }
 
     /// Runs the steps as one: if every watched key is as WATCH saw it, all of them, else none.
@@ -261,14 +242,8 @@ impl Engine {
         effects: &mut Effects,
     ) -> Result<Option<Vec<Outcome>>, CommandError> {
         let plan = self.plan_of_transaction(steps, watches);
-        let reads_only = steps
-            .iter()
-            .all(|step| matches!(step.row.handler, Handler::Read(_)));
-        let mode = if reads_only {
-            LockMode::Read
-        } else {
-            LockMode::Write
-        };
+        let reads_only = steps.iter().all(|step| matches!(step.row.handler, Handler::Read(_)));
+        let mode = if reads_only { LockMode::Read } else { LockMode::Write };
         let mut view = View::lock(&self.keyspace, &plan, mode, context, host)?;
         for watch in watches {
             view.select(watch.db);
@@ -293,10 +268,8 @@ impl Engine {
     }
 
     fn plan_of_transaction(&self, steps: &[Step<'_>], watches: &[Watch]) -> Plan {
-        let mut places: SmallVec<[Place; 16]> = watches
-            .iter()
-            .map(|watch| self.place(watch.db, &watch.key))
-            .collect();
+        let mut places: SmallVec<[Place; 16]> =
+            watches.iter().map(|watch| self.place(watch.db, &watch.key)).collect();
         for step in steps {
             match self.plan(step.row, step.args, step.db) {
                 // A script may yet touch what it has not declared, when steps before it have
@@ -310,20 +283,13 @@ impl Engine {
                 Plan::Db(_) | Plan::All => return Plan::All,
             }
         }
-        if places.is_empty() {
-            Plan::Nothing
-        } else {
-            Plan::Some(places)
-        }
+        if places.is_empty() { Plan::Nothing } else { Plan::Some(places) }
     }
 
     /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
     #[must_use]
     pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
-        let context = Context {
-            touch: Touch::Leaves,
-            ..Context::in_db(db, now)
-        };
+        let context = Context { touch: Touch::Leaves, ..Context::in_db(db, now) };
         let plan = Plan::One(self.place(db, key));
         let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
         let record = view.peek(key)?;
@@ -344,20 +310,10 @@ impl Engine {
         host: &dyn Host,
     ) -> Result<Vec<Watch>, CommandError> {
         let places = keys.iter().map(|key| self.place(context.db, key)).collect();
-        let view = View::lock(
-            &self.keyspace,
-            &Plan::Some(places),
-            LockMode::Read,
-            context,
-            host,
-        )?;
+        let view = View::lock(&self.keyspace, &Plan::Some(places), LockMode::Read, context, host)?;
         Ok(keys
             .iter()
-            .map(|key| Watch {
-                db: context.db,
-                key: key.to_vec(),
-                version: view.version(key),
-            })
+            .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
             .collect())
     }
 }

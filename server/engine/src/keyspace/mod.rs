@@ -226,8 +226,6 @@ fn record_digest(db: u64, record: &Record) -> u64 {
 
 impl std::fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyspace")
-            .field("databases", &self.dbs.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Keyspace").field("databases", &self.dbs.len()).finish_non_exhaustive()
     }
 }

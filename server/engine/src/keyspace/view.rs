@@ -159,10 +159,7 @@ impl<'k> View<'k> {
 
     #[inline]
     fn place(&self, hash: u64) -> Place {
-        Place {
-            db: self.context.db,
-            shard: Keyspace::shard_of(hash),
-        }
+        Place { db: self.context.db, shard: Keyspace::shard_of(hash) }
     }
 
     #[inline]
@@ -196,11 +193,7 @@ impl<'k> View<'k> {
             // Creating a database waits, which this view may not while it holds shards.
             (None, None) => return false,
         };
-        match self
-            .held
-            .shards
-            .binary_search_by_key(&place, |held| held.place)
-        {
+        match self.held.shards.binary_search_by_key(&place, |held| held.place) {
             Ok(_) => true,
             Err(at) => match try_shard(db, place, self.mode) {
                 Some(shard) => {
@@ -278,10 +271,7 @@ impl<'k> View<'k> {
             None if self.covers_all() && self.keyspace.existing(place.db).is_none() => return None,
             None => self.shard(hash),
         };
-        let (record, _) = shard
-            .guard
-            .table()
-            .get(hash, |(record, _)| record.key() == key)?;
+        let (record, _) = shard.guard.table().get(hash, |(record, _)| record.key() == key)?;
         if record.is_expired(self.context.now) {
             self.overdue.set(true);
             return None;
@@ -313,16 +303,11 @@ impl<'k> View<'k> {
     /// Number of keys in the current database, which must be held whole.
     #[must_use]
     pub fn key_count(&self) -> usize {
-        self.db_shards()
-            .map(|shard| shard.guard.table().len())
-            .sum()
+        self.db_shards().map(|shard| shard.guard.table().len()).sum()
     }
 
     fn db_shards(&self) -> impl Iterator<Item = &HeldShard<'k>> {
-        self.held
-            .shards
-            .iter()
-            .filter(|shard| shard.place.db == self.context.db)
+        self.held.shards.iter().filter(|shard| shard.place.db == self.context.db)
     }
 
     /// The live records of the current database, which must be held whole.
@@ -368,16 +353,9 @@ impl<'k> View<'k> {
         shard: u16,
         work: impl FnOnce(&Keyspace, &Table, &Side) -> T,
     ) -> T {
-        let place = Place {
-            db: self.context.db,
-            shard,
-        };
+        let place = Place { db: self.context.db, shard };
         if let Some(index) = self.position(place) {
-            return work(
-                self.keyspace,
-                self.held.shards[index].guard.table(),
-                self.side(index),
-            );
+            return work(self.keyspace, self.held.shards[index].guard.table(), self.side(index));
         }
         match self.keyspace.existing(place.db) {
             Some(db) => {
@@ -431,11 +409,8 @@ impl<'k> View<'k> {
         let hash = self.keyspace.hash(key);
         let sequence = self.context.sequence;
         self.wrote = true;
-        if let Some((record, _)) = self
-            .shard_mut(hash)
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            self.shard_mut(hash).guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             record.set_version(sequence);
         }
@@ -459,10 +434,7 @@ impl<'k> View<'k> {
     fn remove_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) {
         let db = self.context.db;
         let shard = self.shard_mut(hash);
-        let removed = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key);
+        let removed = shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key);
         if let Some((record, _)) = removed {
             shard.db.sides[usize::from(shard.place.shard)].move_expiry(
                 hash,
@@ -487,10 +459,8 @@ impl<'k> View<'k> {
         let context = self.context;
         self.wrote = true;
         let shard = self.shard_mut(hash);
-        if let Some((record, _)) = shard
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            shard.guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             let before = record.expires_at();
             let simple = before.is_none() || before.is_some_and(|at| at > context.now);
@@ -563,12 +533,9 @@ impl<'k> View<'k> {
         {
             scan.insert(hash);
         }
-        shard
-            .guard
-            .table_mut()
-            .insert(hash, (record, SharedValue::new(())), |(record, _)| {
-                keyspace.hash(record.key())
-            });
+        shard.guard.table_mut().insert(hash, (record, SharedValue::new(())), |(record, _)| {
+            keyspace.hash(record.key())
+        });
     }
 
     /// Removes a live key and returns its record.
@@ -579,10 +546,8 @@ impl<'k> View<'k> {
         }
         let sequence = self.context.sequence;
         let shard = self.shard_mut(hash);
-        let (record, _) = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key)?;
+        let (record, _) =
+            shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key)?;
         let side = &shard.db.sides[usize::from(shard.place.shard)];
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
@@ -630,20 +595,13 @@ impl<'k> View<'k> {
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
         let (db, sequence) = (self.context.db, self.context.sequence);
         let mut removed = 0;
-        for shard in self
-            .held
-            .shards
-            .iter_mut()
-            .filter(|shard| shard.place.db == db)
-        {
+        for shard in self.held.shards.iter_mut().filter(|shard| shard.place.db == db) {
             let table = shard.guard.table_mut();
             if table.is_empty() {
                 continue;
             }
             removed += table.len();
-            effects
-                .garbage
-                .push(Garbage::Table(GarbageTable(std::mem::take(table))));
+            effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let side = &shard.db.sides[usize::from(shard.place.shard)];
             side.note_all_deleted(sequence);
             let mut inner = side.inner();

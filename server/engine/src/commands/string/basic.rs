@@ -45,10 +45,5 @@ pub const ROWS: &[Command] = &[
     Command::write("set", -3, Group::String, set)
         .keys(&[KeySpec::one(1, Access::Update)])
         .flags(Flags::DENYOOM)
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key value",
-            "Sets the string value of a key.",
-        ),
+        .doc("1.0.0", "O(1)", "key value", "Sets the string value of a key."),
 ];
