@@ -84,6 +84,14 @@ impl Side {
         self.next_expiry_ms.0.load(Ordering::Relaxed) <= now.0
     }
 
+    /// How many keys have expired at `now` and still stand.
+    pub(super) fn due_count(&self, now: UnixMillis) -> usize {
+        if !self.is_due(now) {
+            return 0;
+        }
+        self.inner().expiries.range(..=(now, u64::MAX)).count()
+    }
+
     /// Number of expiries and their sum in ms.
     pub(super) fn expiry_totals(&self) -> (usize, i128) {
         let inner = self.inner();

@@ -32,6 +32,15 @@ pub enum Garbage {
     Table(GarbageTable),
 }
 
+/// What [`View::edit`]'s work did to the record, and what it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit<T> {
+    /// It changed it.
+    Made(T),
+    /// It left it as it was.
+    Declined(T),
+}
+
 /// The table of a flushed shard.
 pub struct GarbageTable(#[expect(dead_code, reason = "held to be dropped")] Table);
 
@@ -266,6 +275,19 @@ impl<'k> View<'k> {
         record
     }
 
+    /// As [`View::get`], but its idle time goes on: for commands that ask about a key rather
+    /// than use it (EXISTS, TYPE, TTL).
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Option<&Record> {
+        let record = self.peek(key);
+        let count = match record {
+            Some(_) => &self.hits,
+            None => &self.misses,
+        };
+        count.set(count.get() + 1);
+        record
+    }
+
     /// The record of a live key, without counting as a use.
     #[inline]
     #[must_use]
@@ -316,6 +338,18 @@ impl<'k> View<'k> {
         self.db_shards()
             .map(|shard| shard.guard.table().len())
             .sum()
+    }
+
+    /// Number of live keys in the current database, which must be held whole. Unlike
+    /// [`View::key_count`] it does not depend on which expired keys still stand, so that a
+    /// replicated script may act on it.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let overdue: usize = self
+            .db_shards()
+            .map(|shard| shard.db.sides[usize::from(shard.place.shard)].due_count(self.context.now))
+            .sum();
+        self.key_count() - overdue
     }
 
     fn db_shards(&self) -> impl Iterator<Item = &HeldShard<'k>> {
@@ -423,6 +457,43 @@ impl<'k> View<'k> {
                 None
             }
         }
+    }
+
+    /// Lets `work` change a live key's record in place, with a single look: for the hottest
+    /// writes (INCR). `None` if there is no such key. Not for the expiry: see
+    /// [`View::set_expiry`].
+    #[inline]
+    pub fn edit<T>(
+        &mut self,
+        key: &[u8],
+        effects: &mut Effects,
+        work: impl FnOnce(&mut Record) -> Edit<T>,
+    ) -> Option<T> {
+        let hash = self.keyspace.hash(key);
+        let context = self.context;
+        let table = self.shard_mut(hash).guard.table_mut();
+        let Some((record, _)) = table.get_mut(hash, |(record, _)| record.key() == key) else {
+            self.misses.set(self.misses.get() + 1);
+            return None;
+        };
+        if record.is_expired(context.now) {
+            self.misses.set(self.misses.get() + 1);
+            self.remove_expired(key, hash, effects);
+            return None;
+        }
+        if context.touch == Touch::Counts {
+            record.touch(context.access_clock());
+        }
+        let result = match work(record) {
+            Edit::Made(result) => {
+                record.set_version(context.sequence);
+                self.wrote = true;
+                result
+            }
+            Edit::Declined(result) => result,
+        };
+        self.hits.set(self.hits.get() + 1);
+        Some(result)
     }
 
     /// Stamps a live key as changed by this proposal.
