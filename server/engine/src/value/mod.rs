@@ -1,7 +1,10 @@
 //! The shapes values take; pure data, no keys and no expiry.
 
+pub mod glob;
 pub mod hash;
 pub mod list;
+pub mod long_double;
+pub mod number;
 pub mod set;
 pub mod sorted_set;
 
