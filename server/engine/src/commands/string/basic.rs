@@ -91,11 +91,7 @@ pub(super) fn string_len(record: &Record) -> Result<usize, CommandError> {
 ///
 /// # Errors
 /// `WRONGTYPE`
-pub(super) fn read_for_reply(
-    view: &View<'_>,
-    key: &[u8],
-    effects: &mut Effects,
-) -> CommandResult {
+pub(super) fn read_for_reply(view: &View<'_>, key: &[u8], effects: &mut Effects) -> CommandResult {
     match view.get(key) {
         Some(record) => string_reply(record),
         None => {
@@ -157,7 +153,10 @@ fn mget(view: &View<'_>, args: Args<'_>) -> CommandResult {
     let mut values = BulkList::with_capacity(args.len() - 1, VALUE_LEN);
     for key in &args[1..] {
         let mut digits = itoa::Buffer::new();
-        match view.get(key).map(|record| string_bytes(record, &mut digits)) {
+        match view
+            .get(key)
+            .map(|record| string_bytes(record, &mut digits))
+        {
             Some(Ok(bytes)) => values.push(bytes),
             Some(Err(_)) | None => values.push_nil(),
         }

@@ -129,8 +129,7 @@ fn runs(a: &[u8], b: &[u8], ways: &Ways) -> Vec<Run> {
 }
 
 fn match_reply(run: &Run, with_len: bool) -> Reply {
-    let range =
-        |at: usize| Reply::Array(vec![Reply::count(at), Reply::count(at + run.len - 1)]);
+    let range = |at: usize| Reply::Array(vec![Reply::count(at), Reply::count(at + run.len - 1)]);
     let mut parts = vec![range(run.a), range(run.b)];
     if with_len {
         parts.push(Reply::count(run.len));
@@ -181,8 +180,7 @@ fn lcs(view: &View<'_>, args: Args<'_>) -> CommandResult {
         record.map_or(Ok(&[]), |record| string_bytes(record, digits))
     }
     let (a, b) = (view.get(args[1]), view.get(args[2]));
-    let not_strings =
-        |_| CommandError::known("ERR The specified keys must contain string values");
+    let not_strings = |_| CommandError::known("ERR The specified keys must contain string values");
     let a = bytes(a, &mut a_digits).map_err(not_strings)?;
     let b = bytes(b, &mut b_digits).map_err(not_strings)?;
     lcs_reply(a, b, parse(args)?)

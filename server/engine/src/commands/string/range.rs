@@ -15,7 +15,9 @@ use crate::value::Object;
 /// The length of a string of `len` bytes with `more` added.
 fn grown(view: &View<'_>, len: usize, more: usize) -> Result<usize, CommandError> {
     len.checked_add(more)
-        .filter(|total| i64::try_from(*total).is_ok_and(|n| n <= view.limits().proto_max_bulk_len()))
+        .filter(|total| {
+            i64::try_from(*total).is_ok_and(|n| n <= view.limits().proto_max_bulk_len())
+        })
         .ok_or(CommandError::STRING_TOO_LONG)
 }
 
@@ -107,7 +109,13 @@ fn part(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
         return 0..0;
     }
     let size = i64::try_from(len).unwrap_or(i64::MAX);
-    let absolute = |index: i64| if index < 0 { (size + index).max(0) } else { index };
+    let absolute = |index: i64| {
+        if index < 0 {
+            (size + index).max(0)
+        } else {
+            index
+        }
+    };
     let (start, end) = (absolute(start), absolute(end).min(size - 1));
     if start > end {
         return 0..0;

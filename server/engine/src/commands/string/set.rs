@@ -85,7 +85,8 @@ impl<'a> SetOptions<'a> {
             let (condition, lifetime) = (parsed.condition, parsed.lifetime);
             if is(option, "NX") && matches!(condition, Condition::Always | Condition::Absent) {
                 parsed.condition = Condition::Absent;
-            } else if is(option, "XX") && matches!(condition, Condition::Always | Condition::Present)
+            } else if is(option, "XX")
+                && matches!(condition, Condition::Always | Condition::Present)
             {
                 parsed.condition = Condition::Present;
             } else if is(option, "IFEQ") && matches!(condition, Condition::Always) {
@@ -229,7 +230,9 @@ fn getex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     match lifetime {
         Lifetime::Default | Lifetime::Kept => {}
         Lifetime::Cleared => {
-            let had_one = view.peek(key).is_some_and(|record| record.expires_at().is_some());
+            let had_one = view
+                .peek(key)
+                .is_some_and(|record| record.expires_at().is_some());
             if had_one && view.set_expiry(key, None, effects) {
                 effects.changed(1);
                 effects.event(EventClass::GENERIC, "persist", db, key);
