@@ -161,3 +161,94 @@ pub const ROWS: &[Command] = &[
         )
         .differs("A sum that is an integer has the encoding int, not embstr."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range";
+
+    #[test]
+    fn integers_count() {
+        Bench::new().check(&[
+            ("INCR k", "1"),
+            ("INCRBY k 9", "10"),
+            ("DECR k", "9"),
+            ("DECRBY k 10", "-1"),
+            ("DECRBY k -1", "0"),
+            ("GET k", "\"0\""),
+            ("DECR other", "-1"),
+            ("SET k 9223372036854775806", "OK"),
+            ("INCR k", "9223372036854775807"),
+            ("INCR k", "-ERR increment or decrement would overflow"),
+            ("GET k", "\"9223372036854775807\""),
+            ("INCRBY n -9223372036854775808", "-9223372036854775808"),
+            ("DECR n", "-ERR increment or decrement would overflow"),
+            ("INCRBY n x", NOT_AN_INTEGER),
+            (
+                "DECRBY n -9223372036854775808",
+                "-ERR decrement would overflow",
+            ),
+            ("SET k 007", "OK"),
+            ("INCR k", NOT_AN_INTEGER),
+        ]);
+    }
+
+    #[test]
+    fn text_that_reads_as_a_number_becomes_one() {
+        Bench::new().check(&[
+            ("SET k 1", "OK"),
+            ("APPEND k 2", "2"),
+            ("OBJECT ENCODING k", "\"raw\""),
+            ("EXPIRE k 100", "1"),
+            ("INCR k", "13"),
+            ("OBJECT ENCODING k", "\"int\""),
+            ("TTL k", "100"),
+            ("INCR k", "14"),
+            ("TTL k", "100"),
+        ]);
+    }
+
+    #[test]
+    fn floats_add_as_long_doubles() {
+        Bench::new().check(&[
+            ("INCRBYFLOAT f 0.1", "\"0.1\""),
+            ("INCRBYFLOAT f 0.2", "\"0.3\""),
+            ("EXPIRE f 100", "1"),
+            ("INCRBYFLOAT f 5.0e3", "\"5000.29999999999999982\""),
+            ("TTL f", "100"),
+            ("SET n 3", "OK"),
+            ("INCRBYFLOAT n -1", "\"2\""),
+            ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
+            ("SET s x", "OK"),
+            ("INCRBYFLOAT s 1", "-ERR value is not a valid float"),
+            (
+                "INCRBYFLOAT n inf",
+                "-ERR increment would produce NaN or Infinity",
+            ),
+            ("GET n", "\"2\""),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("INCR n", "0:new n, 0:incrby n", 1),
+            ("DECRBY n 5", "0:incrby n", 1),
+            ("INCRBYFLOAT n 1.5", "0:incrbyfloat n", 1),
+            ("INCR n", "", 0),
+        ]);
+    }
+
+    #[test]
+    fn counting_makes_a_new_version() {
+        let mut bench = Bench::new();
+        bench.line("SET n 1");
+        let watch = bench.watch("n");
+        bench.line("INCR n");
+        assert_eq!(bench.transaction(&["GET n"], &[watch]), None);
+        let watch = bench.watch("n");
+        bench.line("INCRBY n x");
+        assert!(bench.transaction(&["GET n"], &[watch]).is_some());
+    }
+}
