@@ -1,8 +1,11 @@
 //! The shapes values take; pure data, no keys and no expiry.
 
+pub mod glob;
 pub mod hash;
 pub mod list;
 pub mod listpack;
+pub mod long_double;
+pub mod number;
 pub mod set;
 pub mod sorted_set;
 
