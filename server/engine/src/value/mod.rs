@@ -3,6 +3,7 @@
 pub mod glob;
 pub mod hash;
 pub mod list;
+pub mod listpack;
 pub mod long_double;
 pub mod number;
 pub mod set;
