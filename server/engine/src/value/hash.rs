@@ -120,10 +120,7 @@ impl Hash {
     fn rich(&mut self) -> &mut Rich {
         if let Form::Compact(pack) = &mut self.0 {
             let fields = Fields::Compact(std::mem::take(pack));
-            self.0 = Form::Rich(Box::new(Rich {
-                fields,
-                expiries: Expiries::default(),
-            }));
+            self.0 = Form::Rich(Box::new(Rich { fields, expiries: Expiries::default() }));
         }
         match &mut self.0 {
             Form::Rich(rich) => rich,
@@ -155,9 +152,7 @@ impl Hash {
     #[inline]
     #[must_use]
     pub fn len(&self, now: UnixMillis) -> usize {
-        let expired = self
-            .expiries()
-            .map_or(0, |expiries| expiries.due_count(now));
+        let expired = self.expiries().map_or(0, |expiries| expiries.due_count(now));
         self.stored_len() - expired
     }
 
@@ -175,8 +170,7 @@ impl Hash {
 
     #[inline]
     fn is_field_expired(&self, field: &[u8], now: UnixMillis) -> bool {
-        self.expiries()
-            .is_some_and(|expiries| expiries.of(field).is_some_and(|at| at <= now))
+        self.expiries().is_some_and(|expiries| expiries.of(field).is_some_and(|at| at <= now))
     }
 
     /// The value of a live field.
@@ -197,14 +191,12 @@ impl Hash {
 
     /// Calls `found` with every live field and its value, in order.
     pub fn each(&self, now: UnixMillis, mut found: impl FnMut(Entry<'_>, Entry<'_>)) {
-        let expired = self
-            .expiries()
-            .filter(|expiries| expiries.due_count(now) > 0);
+        let expired = self.expiries().filter(|expiries| expiries.due_count(now) > 0);
         let is_live = |field: Entry<'_>| match expired {
             None => true,
-            Some(expiries) => expiries
-                .of(field.text(&mut itoa::Buffer::new()))
-                .is_none_or(|at| at > now),
+            Some(expiries) => {
+                expiries.of(field.text(&mut itoa::Buffer::new())).is_none_or(|at| at > now)
+            }
         };
         match self.fields() {
             FieldsRef::Compact(pack) => {
@@ -297,10 +289,7 @@ impl Hash {
         if !fits || !pack.has_room_for(len) {
             self.to_table(pairs.len() / 2);
         } else if pack.is_empty() {
-            let exact = pairs
-                .iter()
-                .map(|bytes| Packed::new(bytes).packed_len())
-                .sum();
+            let exact = pairs.iter().map(|bytes| Packed::new(bytes).packed_len()).sum();
             *pack = Listpack::with_capacity(exact);
         }
     }

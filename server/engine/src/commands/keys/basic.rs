@@ -31,22 +31,12 @@ fn del(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRes
 
 /// `EXISTS key [key ...]`: how many are there, each as often as it is named. O(N).
 fn exists(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::count(
-        args[1..]
-            .iter()
-            .filter(|key| view.look(key).is_some())
-            .count(),
-    ))
+    Ok(Reply::count(args[1..].iter().filter(|key| view.look(key).is_some()).count()))
 }
 
 /// `TOUCH key [key ...]`: how many are there; their idle time begins anew. O(N).
 fn touch(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::count(
-        args[1..]
-            .iter()
-            .filter(|key| view.get(key).is_some())
-            .count(),
-    ))
+    Ok(Reply::count(args[1..].iter().filter(|key| view.get(key).is_some()).count()))
 }
 
 /// `TYPE key`: the type's name, or `none`. O(1).

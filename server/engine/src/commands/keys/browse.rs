@@ -45,11 +45,7 @@ fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
         digits => (false, digits),
     };
     if digits.is_empty() {
-        return if text.is_empty() {
-            Ok(ScanCursor(0))
-        } else {
-            Err(invalid)
-        };
+        return if text.is_empty() { Ok(ScanCursor(0)) } else { Err(invalid) };
     }
     let mut value = 0u64;
     for digit in digits {
@@ -59,11 +55,7 @@ fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
             .flatten()
             .ok_or(CommandError::known("ERR invalid cursor"))?;
     }
-    Ok(ScanCursor(if negative {
-        value.wrapping_neg()
-    } else {
-        value
-    }))
+    Ok(ScanCursor(if negative { value.wrapping_neg() } else { value }))
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`: the next cursor, 0 at the end, and
@@ -106,9 +98,7 @@ fn scan(view: &View<'_>, args: Args<'_>) -> CommandResult {
 /// `RANDOMKEY`: some key of the database, or nil if it is empty. O(1), plus the way to the key
 /// within its shard.
 fn randomkey(view: &View<'_>, _args: Args<'_>) -> CommandResult {
-    Ok(Reply::bulk_or_nil(
-        view.random_key().map(|record| record.key()),
-    ))
+    Ok(Reply::bulk_or_nil(view.random_key().map(|record| record.key())))
 }
 
 /// `DBSIZE`: how many keys the database has. O(shards).

@@ -35,9 +35,7 @@ impl Conditions {
                 parsed.less = true;
             } else {
                 let option = String::from_utf8_lossy(option);
-                return Err(CommandError::new(format!(
-                    "ERR Unsupported option {option}"
-                )));
+                return Err(CommandError::new(format!("ERR Unsupported option {option}")));
             }
         }
         if parsed.absent && (parsed.present || parsed.greater || parsed.less) {
@@ -113,9 +111,7 @@ fn pexpireat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comm
 /// `PERSIST key`: 1 if the key had an expiry, which is gone now, else 0. O(1).
 fn persist(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let key = args[1];
-    let expires = view
-        .get(key)
-        .is_some_and(|record| record.expires_at().is_some());
+    let expires = view.get(key).is_some_and(|record| record.expires_at().is_some());
     if expires {
         view.set_expiry(key, None, effects);
         effects.changed(1);
@@ -128,49 +124,34 @@ const KEY: &[KeySpec] = &[KeySpec::one(1, Access::Modify)];
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
-    Command::write("expire", -3, Group::Generic, expire)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key seconds [NX | XX | GT | LT]",
-            "Sets the expiration time of a key in seconds.",
-        ),
-    Command::write("pexpire", -3, Group::Generic, pexpire)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "2.6.0",
-            "O(1)",
-            "key milliseconds [NX | XX | GT | LT]",
-            "Sets the expiration time of a key in milliseconds.",
-        ),
-    Command::write("expireat", -3, Group::Generic, expireat)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "1.2.0",
-            "O(1)",
-            "key unix-time-seconds [NX | XX | GT | LT]",
-            "Sets the expiration time of a key to a Unix timestamp.",
-        ),
-    Command::write("pexpireat", -3, Group::Generic, pexpireat)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "2.6.0",
-            "O(1)",
-            "key unix-time-milliseconds [NX | XX | GT | LT]",
-            "Sets the expiration time of a key to a Unix milliseconds timestamp.",
-        ),
-    Command::write("persist", 2, Group::Generic, persist)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "2.2.0",
-            "O(1)",
-            "key",
-            "Removes the expiration time of a key.",
-        ),
+    Command::write("expire", -3, Group::Generic, expire).keys(KEY).flags(Flags::FAST).doc(
+        "1.0.0",
+        "O(1)",
+        "key seconds [NX | XX | GT | LT]",
+        "Sets the expiration time of a key in seconds.",
+    ),
+    Command::write("pexpire", -3, Group::Generic, pexpire).keys(KEY).flags(Flags::FAST).doc(
+        "2.6.0",
+        "O(1)",
+        "key milliseconds [NX | XX | GT | LT]",
+        "Sets the expiration time of a key in milliseconds.",
+    ),
+    Command::write("expireat", -3, Group::Generic, expireat).keys(KEY).flags(Flags::FAST).doc(
+        "1.2.0",
+        "O(1)",
+        "key unix-time-seconds [NX | XX | GT | LT]",
+        "Sets the expiration time of a key to a Unix timestamp.",
+    ),
+    Command::write("pexpireat", -3, Group::Generic, pexpireat).keys(KEY).flags(Flags::FAST).doc(
+        "2.6.0",
+        "O(1)",
+        "key unix-time-milliseconds [NX | XX | GT | LT]",
+        "Sets the expiration time of a key to a Unix milliseconds timestamp.",
+    ),
+    Command::write("persist", 2, Group::Generic, persist).keys(KEY).flags(Flags::FAST).doc(
+        "2.2.0",
+        "O(1)",
+        "key",
+        "Removes the expiration time of a key.",
+    ),
 ];

@@ -49,21 +49,10 @@ fn renamenx(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
     Command::write("rename", 3, Group::Generic, rename)
-        .keys(&[
-            KeySpec::one(1, Access::Take),
-            KeySpec::one(2, Access::Overwrite),
-        ])
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key newkey",
-            "Renames a key and overwrites the destination.",
-        ),
+        .keys(&[KeySpec::one(1, Access::Take), KeySpec::one(2, Access::Overwrite)])
+        .doc("1.0.0", "O(1)", "key newkey", "Renames a key and overwrites the destination."),
     Command::write("renamenx", 3, Group::Generic, renamenx)
-        .keys(&[
-            KeySpec::one(1, Access::Take),
-            KeySpec::one(2, Access::Create),
-        ])
+        .keys(&[KeySpec::one(1, Access::Take), KeySpec::one(2, Access::Create)])
         .flags(Flags::FAST)
         .doc(
             "1.0.0",

@@ -52,40 +52,28 @@ const KEY: &[KeySpec] = &[KeySpec::one(1, Access::Read)];
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
-    Command::read("ttl", 2, Group::Generic, ttl)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time in seconds of a key.",
-        ),
-    Command::read("pttl", 2, Group::Generic, pttl)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "2.6.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time in milliseconds of a key.",
-        ),
-    Command::read("expiretime", 2, Group::Generic, expiretime)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "7.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time of a key as a Unix timestamp.",
-        ),
-    Command::read("pexpiretime", 2, Group::Generic, pexpiretime)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "7.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time of a key as a Unix milliseconds timestamp.",
-        ),
+    Command::read("ttl", 2, Group::Generic, ttl).keys(KEY).flags(Flags::FAST).doc(
+        "1.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time in seconds of a key.",
+    ),
+    Command::read("pttl", 2, Group::Generic, pttl).keys(KEY).flags(Flags::FAST).doc(
+        "2.6.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time in milliseconds of a key.",
+    ),
+    Command::read("expiretime", 2, Group::Generic, expiretime).keys(KEY).flags(Flags::FAST).doc(
+        "7.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time of a key as a Unix timestamp.",
+    ),
+    Command::read("pexpiretime", 2, Group::Generic, pexpiretime).keys(KEY).flags(Flags::FAST).doc(
+        "7.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time of a key as a Unix milliseconds timestamp.",
+    ),
 ];

@@ -27,10 +27,7 @@ fn echo(_view: &View<'_>, args: Args<'_>) -> CommandResult {
 fn time(view: &View<'_>, _args: Args<'_>) -> CommandResult {
     let now = view.now().0;
     let part = |number: i64| Reply::bulk(itoa::Buffer::new().format(number).as_bytes());
-    Ok(Reply::Array(vec![
-        part(now.div_euclid(1000)),
-        part(now.rem_euclid(1000) * 1000),
-    ]))
+    Ok(Reply::Array(vec![part(now.div_euclid(1000)), part(now.rem_euclid(1000) * 1000)]))
 }
 
 const ANY_TIME: Flags = Flags::LOADING.with(Flags::STALE).with(Flags::FAST);
@@ -41,12 +38,7 @@ pub const ROWS: &[Command] = &[
         .without_key_flags()
         .scope(Scope::Free)
         .flags(Flags::FAST.with(Flags::IN_SUBSCRIBER_MODE))
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "[message]",
-            "Returns the server's liveliness response.",
-        ),
+        .doc("1.0.0", "O(1)", "[message]", "Returns the server's liveliness response."),
     Command::read("echo", 2, Group::Connection, echo)
         .without_key_flags()
         .scope(Scope::Free)

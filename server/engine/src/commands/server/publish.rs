@@ -25,10 +25,7 @@ fn spublish(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
     send(Audience::Shard, view, args, effects)
 }
 
-const FLAGS: Flags = Flags::PUBSUB
-    .with(Flags::LOADING)
-    .with(Flags::STALE)
-    .with(Flags::FAST);
+const FLAGS: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST);
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[

@@ -49,13 +49,9 @@ fn delex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     } else if is(condition, "IFNE") {
         false
     } else if is(condition, "IFDEQ") || is(condition, "IFDNE") {
-        return Err(CommandError::known(
-            "ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE",
-        ));
+        return Err(CommandError::known("ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE"));
     } else {
-        return Err(CommandError::known(
-            "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
-        ));
+        return Err(CommandError::known("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"));
     };
     let equal = equals(view, key, value).map_err(|_| {
         CommandError::known("ERR Key should be of string type if conditions are specified")
@@ -68,12 +64,7 @@ pub const ROWS: &[Command] = &[
     Command::write("delifeq", 3, Group::String, delifeq)
         .keys(&[KeySpec::one(1, Access::Take)])
         .flags(Flags::FAST)
-        .doc(
-            "9.0.0",
-            "O(1)",
-            "key value",
-            "Deletes a key if its value matches the given string.",
-        )
+        .doc("9.0.0", "O(1)", "key value", "Deletes a key if its value matches the given string.")
         .differs("Not in Redis; as Valkey 9."),
     Command::write("delex", -2, Group::String, delex)
         .keys(&[KeySpec::one(1, Access::Take)])
@@ -116,18 +107,9 @@ mod tests {
     fn bad_conditions_are_told() {
         Bench::new().check(&[
             ("SET k v", "OK"),
-            (
-                "DELEX k IFEQ",
-                "-ERR wrong number of arguments for 'delex' command",
-            ),
-            (
-                "DELEX k FOO v",
-                "-ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
-            ),
-            (
-                "DELEX k IFDEQ 00",
-                "-ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE",
-            ),
+            ("DELEX k IFEQ", "-ERR wrong number of arguments for 'delex' command"),
+            ("DELEX k FOO v", "-ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"),
+            ("DELEX k IFDEQ 00", "-ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE"),
             ("GET k", "\"v\""),
         ]);
     }

@@ -33,11 +33,7 @@ fn add_to(record: &mut Record, delta: i64) -> Edit<Result<Sum, CommandError>> {
     let mut digits = itoa::Buffer::new();
     let sum = string_bytes(record, &mut digits)
         .and_then(integer)
-        .and_then(|number| {
-            number
-                .checked_add(delta)
-                .ok_or(CommandError::INCREMENT_OVERFLOW)
-        });
+        .and_then(|number| number.checked_add(delta).ok_or(CommandError::INCREMENT_OVERFLOW));
     let expires_at = record.expires_at();
     Edit::Declined(sum.map(|sum| Sum::ToStore(sum, expires_at)))
 }
@@ -99,9 +95,7 @@ fn incrbyfloat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Co
     };
     let sum = number
         .checked_add(parse(args[2])?)
-        .ok_or(CommandError::known(
-            "ERR increment would produce NaN or Infinity",
-        ))?
+        .ok_or(CommandError::known("ERR increment would produce NaN or Infinity"))?
         .to_text();
     view.set_string(key, StringValue::Bytes(sum.as_bytes()), expires_at, effects);
     effects.changed(1);
@@ -185,10 +179,7 @@ mod tests {
             ("INCRBY n -9223372036854775808", "-9223372036854775808"),
             ("DECR n", "-ERR increment or decrement would overflow"),
             ("INCRBY n x", NOT_AN_INTEGER),
-            (
-                "DECRBY n -9223372036854775808",
-                "-ERR decrement would overflow",
-            ),
+            ("DECRBY n -9223372036854775808", "-ERR decrement would overflow"),
             ("SET k 007", "OK"),
             ("INCR k", NOT_AN_INTEGER),
         ]);
@@ -222,10 +213,7 @@ mod tests {
             ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
             ("SET s x", "OK"),
             ("INCRBYFLOAT s 1", "-ERR value is not a valid float"),
-            (
-                "INCRBYFLOAT n inf",
-                "-ERR increment would produce NaN or Infinity",
-            ),
+            ("INCRBYFLOAT n inf", "-ERR increment would produce NaN or Infinity"),
             ("GET n", "\"2\""),
         ]);
     }

@@ -110,11 +110,7 @@ fn part(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
     }
     let size = i64::try_from(len).unwrap_or(i64::MAX);
     let absolute = |index: i64| {
-        if index < 0 {
-            (size + index).max(0)
-        } else {
-            index
-        }
+        if index < 0 { (size + index).max(0) } else { index }
     };
     let (start, end) = (absolute(start), absolute(end).min(size - 1));
     if start > end {
@@ -200,17 +196,11 @@ mod tests {
             ("SETRANGE e 0 y", "1"),
             ("GETRANGE e 0 9223372036854775807", "\"y\""),
             ("GETRANGE e -9223372036854775808 0", "\"y\""),
-            (
-                "GETRANGE k x 1",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("GETRANGE k x 1", "-ERR value is not an integer or out of range"),
         ]);
         let long: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
         bench.run(&[&b"SET"[..], b"l", &long]);
-        assert_eq!(
-            bench.line("GETRANGE l 10 -11"),
-            Reply::bulk(&long[10..long.len() - 10])
-        );
+        assert_eq!(bench.line("GETRANGE l 10 -11"), Reply::bulk(&long[10..long.len() - 10]));
     }
 
     #[test]
@@ -222,17 +212,10 @@ mod tests {
         expected.push_str("12");
         for _ in 0..40 {
             expected.push_str(&piece);
-            assert_eq!(
-                bench.run(&["APPEND", "k", &piece]),
-                Reply::count(expected.len())
-            );
+            assert_eq!(bench.run(&["APPEND", "k", &piece]), Reply::count(expected.len()));
             assert_eq!(bench.line("GET k"), Reply::bulk(expected.as_bytes()));
         }
-        bench.check(&[
-            ("OBJECT ENCODING k", "\"raw\""),
-            ("APPEND e ", "0"),
-            ("EXISTS e", "1"),
-        ]);
+        bench.check(&[("OBJECT ENCODING k", "\"raw\""), ("APPEND e ", "0"), ("EXISTS e", "1")]);
     }
 
     #[test]
@@ -260,21 +243,14 @@ mod tests {
     #[test]
     fn sizes_have_a_limit() {
         let mut bench = Bench::new();
-        bench
-            .engine
-            .keyspace()
-            .limits()
-            .set("proto-max-bulk-len", 10);
+        bench.engine.keyspace().limits().set("proto-max-bulk-len", 10);
         bench.check(&[
             ("SETRANGE k 10 x", TOO_LONG),
             ("SETRANGE k 9 x", "10"),
             ("APPEND k x", TOO_LONG),
             ("SETRANGE k 9223372036854775807 x", TOO_LONG),
             ("SETRANGE k -1 x", "-ERR offset is out of range"),
-            (
-                "SETRANGE k x x",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("SETRANGE k x x", "-ERR value is not an integer or out of range"),
             ("SETRANGE k 99 ", "10"),
             ("SETRANGE none 99 ", "0"),
             ("EXISTS none", "0"),

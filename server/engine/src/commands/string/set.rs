@@ -230,9 +230,7 @@ fn getex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     match lifetime {
         Lifetime::Default | Lifetime::Kept => {}
         Lifetime::Cleared => {
-            let had_one = view
-                .peek(key)
-                .is_some_and(|record| record.expires_at().is_some());
+            let had_one = view.peek(key).is_some_and(|record| record.expires_at().is_some());
             if had_one && view.set_expiry(key, None, effects) {
                 effects.changed(1);
                 effects.event(EventClass::GENERIC, "persist", db, key);
@@ -367,10 +365,7 @@ mod tests {
             ("SET k v EX 2 KEEPTTL", SYNTAX),
             ("SET k v PERSIST", SYNTAX),
             ("SET k v EX", SYNTAX),
-            (
-                "SET k v EX a",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("SET k v EX a", "-ERR value is not an integer or out of range"),
             ("SET k v EX 0", invalid),
             ("SET k v PX -1", invalid),
             ("SET k v EX 9223372036854775807", invalid),
@@ -379,14 +374,8 @@ mod tests {
             ("PTTL k", "2000"),
             ("PSETEX k 3 v", "OK"),
             ("PTTL k", "3"),
-            (
-                "SETEX k -1 v",
-                "-ERR invalid expire time in 'setex' command",
-            ),
-            (
-                "PSETEX k 0 v",
-                "-ERR invalid expire time in 'psetex' command",
-            ),
+            ("SETEX k -1 v", "-ERR invalid expire time in 'setex' command"),
+            ("PSETEX k 0 v", "-ERR invalid expire time in 'psetex' command"),
             ("GET k", "\"v\""),
         ]);
         bench.pass_ms(2);
@@ -407,14 +396,8 @@ mod tests {
             ("PTTL k", "10000"),
             ("GETEX k PERSIST PERSIST", "\"v\""),
             ("PTTL k", "-1"),
-            (
-                "GETEX k EX 0",
-                "-ERR invalid expire time in 'getex' command",
-            ),
-            (
-                "GETEX k EX x",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("GETEX k EX 0", "-ERR invalid expire time in 'getex' command"),
+            ("GETEX k EX x", "-ERR value is not an integer or out of range"),
             ("GETEX k PERSIST EX 1", SYNTAX),
             ("GETEX k EX 1 PERSIST", SYNTAX),
             ("GETEX k KEEPTTL", SYNTAX),
