@@ -5,7 +5,9 @@
 //! of the world (time, seed, who listens) is handed in. Start at [`reply`] and `command`.
 
 pub mod error;
+mod raw;
 pub mod reply;
+pub mod script;
 
 pub use error::CommandError;
 pub use reply::{Blob, BulkList, CommandResult, Reply};
