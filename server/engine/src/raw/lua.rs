@@ -14,21 +14,16 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::slice;
 
 use mlua::Lua;
 use mlua::ffi::{self, lua_CFunction, lua_Debug, lua_State};
-use smallvec::SmallVec;
 
+use super::base;
+use super::command::{push_bytes, redis_call, redis_pcall};
+use super::result::{error_text, raw_field, read_reply, string_at};
 use super::scoped::CallerSlot;
-use crate::script::{Interrupt, number};
-use crate::{Blob, CommandError, Reply};
-
-/// How deep a script's result may nest; each level costs a frame here and in the encoder.
-const RESULT_DEPTH_MAX: usize = 1_000;
-
-/// The longest pattern `string.find` and its kin accept: the matcher recurses once per item.
-const PATTERN_LEN_MAX: usize = 2_048;
+use crate::script::Interrupt;
+use crate::{CommandError, Reply};
 
 /// Its address is the error value that means "this script is being killed".
 static KILL_MARK: u8 = 0;
@@ -51,7 +46,7 @@ pub(crate) struct Shared {
     panic: RefCell<Option<Box<dyn Any + Send>>>,
     /// The reply being turned into Lua values. It lives here, not on the stack, because the
     /// pushes may raise.
-    reply: RefCell<Reply>,
+    pub(super) reply: RefCell<Reply>,
     /// The line of the script where the last unprotected error arose, 0 if unknown.
     error_line: Cell<c_int>,
     instructions: Cell<u64>,
@@ -104,13 +99,13 @@ pub(crate) struct Bridge {
 
 /// Registry places of values a run needs without allocating.
 #[derive(Default, Clone, Copy)]
-struct Refs {
+pub(super) struct Refs {
     handler: c_int,
     enter: c_int,
     globals: c_int,
     keys: c_int,
     argv: c_int,
-    fields: [c_int; FIELDS.len()],
+    pub(super) fields: [c_int; FIELDS.len()],
 }
 
 /// The table fields that give a returned table its type, in the order Redis tries them.
@@ -150,23 +145,14 @@ impl Bridge {
         unsafe {
             lua.exec_raw::<()>((raw, globals), |state| {
                 let top = ffi::lua_gettop(state);
-                let mut setup = Setup {
-                    raw: top - 1,
-                    globals: top,
-                    refs: Refs::default(),
-                };
+                let mut setup = Setup { raw: top - 1, globals: top, refs: Refs::default() };
                 install(state, shared_pointer, &mut setup);
                 *out = setup.refs;
                 ffi::lua_settop(state, 0);
             })?;
         }
         let state = lua.exec_raw_lua(|raw| raw.state());
-        Ok(Self {
-            lua: lua.clone(),
-            state,
-            shared,
-            refs,
-        })
+        Ok(Self { lua: lua.clone(), state, shared, refs })
     }
 
     /// Compiles `body` as a script.
@@ -178,11 +164,7 @@ impl Bridge {
         if body.first() == Some(&0x1b) {
             return Err(b"user_script:1: unexpected symbol near 'char(27)'".to_vec());
         }
-        let mut job = CompileJob {
-            body,
-            status: 0,
-            chunk: 0,
-        };
+        let mut job = CompileJob { body, status: 0, chunk: 0 };
         // SAFETY: `cpcall` is protected mode; `job` outlives the call and owns nothing. On an
         // error one value is on top of the stack, which is read without raising and popped.
         unsafe {
@@ -222,16 +204,9 @@ impl Bridge {
         shared.run.set(shared.run.get() + 1);
         shared.error_line.set(0);
         shared.instructions.set(0);
-        shared
-            .instructions_per_interrupt
-            .set(u64::from(instructions_per_interrupt));
+        shared.instructions_per_interrupt.set(u64::from(instructions_per_interrupt));
         shared.kill.replace(None);
-        let frame = Frame {
-            chunk,
-            keys,
-            argv,
-            refs: &self.refs,
-        };
+        let frame = Frame { chunk, keys, argv, refs: &self.refs };
         // SAFETY: `state` is the interpreter's main thread, idle between runs (`Vm` refuses to
         // run while running), with Lua's minimum of 20 free slots. `frame` outlives the call.
         // The pushes before `pcall` allocate nothing. Everything that can raise is inside it.
@@ -406,9 +381,7 @@ fn must_die(shared: &Shared) -> bool {
     if shared.kill.borrow().is_some() {
         return true;
     }
-    let answer = catch_unwind(AssertUnwindSafe(|| {
-        shared.caller.with(|c| c.interrupt(so_far))
-    }));
+    let answer = catch_unwind(AssertUnwindSafe(|| shared.caller.with(|c| c.interrupt(so_far))));
     match answer {
         Ok(None | Some(Interrupt::Continue)) => false,
         Ok(Some(Interrupt::Kill(error))) => {
@@ -423,14 +396,12 @@ fn must_die(shared: &Shared) -> bool {
 }
 
 /// Stores a panic until Lua's frames are gone, for it cannot unwind through them.
-fn keep_panic(shared: &Shared, panic: Box<dyn Any + Send>) {
+pub(super) fn keep_panic(shared: &Shared, panic: Box<dyn Any + Send>) {
     shared.panic.replace(Some(panic));
-    shared
-        .kill
-        .replace(Some(CommandError::known("ERR script aborted")));
+    shared.kill.replace(Some(CommandError::known("ERR script aborted")));
 }
 
-unsafe fn raise_kill(state: *mut lua_State) -> ! {
+pub(super) unsafe fn raise_kill(state: *mut lua_State) -> ! {
     // SAFETY: pushing a light userdata does not allocate; the caller owns nothing.
     unsafe {
         ffi::lua_pushlightuserdata(state, (&raw const KILL_MARK).cast_mut().cast::<c_void>());
@@ -438,7 +409,7 @@ unsafe fn raise_kill(state: *mut lua_State) -> ! {
     }
 }
 
-unsafe fn is_kill(state: *mut lua_State, index: c_int) -> bool {
+pub(super) unsafe fn is_kill(state: *mut lua_State, index: c_int) -> bool {
     // SAFETY: plain reads.
     unsafe {
         ffi::lua_type(state, index) == ffi::LUA_TLIGHTUSERDATA
@@ -446,743 +417,13 @@ unsafe fn is_kill(state: *mut lua_State, index: c_int) -> bool {
     }
 }
 
-unsafe fn shared_upvalue<'a>(state: *mut lua_State) -> &'a Shared {
+pub(super) unsafe fn shared_upvalue<'a>(state: *mut lua_State) -> &'a Shared {
     // SAFETY: `install` gives every function that uses this a first upvalue that points to the
     // `Shared` which the `Bridge` keeps alive longer than any run.
     unsafe { &*ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Shared>() }
 }
 
-/// `redis.call`: errors are raised.
-unsafe extern "C-unwind" fn redis_call(state: *mut lua_State) -> c_int {
-    // SAFETY: as `command`.
-    unsafe {
-        if command(state) {
-            ffi::lua_error(state);
-        }
-        1
-    }
-}
-
-/// `redis.pcall`: errors are returned.
-unsafe extern "C-unwind" fn redis_pcall(state: *mut lua_State) -> c_int {
-    // SAFETY: as `command`.
-    unsafe {
-        command(state);
-        1
-    }
-}
-
-/// Executes the command on the stack and pushes its reply; answers whether it is an error.
-unsafe fn command(state: *mut lua_State) -> bool {
-    // SAFETY: `perform` returns before anything raises; the reply being pushed lives in `shared`
-    // and stays there if a push raises.
-    unsafe {
-        let shared = shared_upvalue(state);
-        if !perform(state, shared) {
-            raise_kill(state);
-        }
-        let reply = &*shared.reply.as_ptr().cast_const();
-        push_reply(state, reply, shared.resp3.get());
-        let is_error = matches!(reply, Reply::Error(_));
-        // Frees a long reply now rather than at the next command.
-        if !matches!(reply, Reply::Nil | Reply::Integer(_) | Reply::Ok) {
-            shared.reply.replace(Reply::Nil);
-        }
-        is_error
-    }
-}
-
-/// Collects the arguments and has the caller execute them; the reply goes to `shared.reply`.
-/// Answers false if the script must be killed.
-#[inline(never)]
-unsafe fn perform(state: *mut lua_State, shared: &Shared) -> bool {
-    // SAFETY: `lua_gettop`, `lua_type`, `lua_tonumber` and `lua_tolstring` of a string neither
-    // allocate nor raise. The strings stay on the stack, hence alive and unmoved, while the
-    // slices are used: the caller cannot touch this interpreter (`Vm` is busy).
-    unsafe {
-        let count = ffi::lua_gettop(state);
-        if count == 0 {
-            shared.reply.replace(Reply::error(CommandError::known(
-                "ERR Please specify at least one argument for this redis.call() call",
-            )));
-            return true;
-        }
-        let mut numbers: SmallVec<[number::Text; 2]> = SmallVec::new();
-        for index in 1..=count {
-            match ffi::lua_type(state, index) {
-                ffi::LUA_TSTRING => {}
-                ffi::LUA_TNUMBER => {
-                    numbers.push(number::Text::new(ffi::lua_tonumber(state, index)));
-                }
-                _ => {
-                    shared.reply.replace(Reply::error(CommandError::known(
-                        "ERR Lua redis lib command arguments must be strings or integers",
-                    )));
-                    return true;
-                }
-            }
-        }
-        let mut next_number = numbers.iter();
-        let args: SmallVec<[&[u8]; 8]> = (1..=count)
-            .map(|index| match ffi::lua_type(state, index) {
-                ffi::LUA_TSTRING => string_at(state, index),
-                _ => next_number.next().map_or(&b""[..], number::Text::as_bytes),
-            })
-            .collect();
-        let answer = catch_unwind(AssertUnwindSafe(|| shared.caller.with(|c| c.call(&args))));
-        match answer {
-            Ok(reply) => {
-                let none = || {
-                    Reply::error(CommandError::known(
-                        "ERR redis.call/pcall can only be called inside a script invocation",
-                    ))
-                };
-                shared.reply.replace(reply.unwrap_or_else(none));
-                true
-            }
-            Err(panic) => {
-                keep_panic(shared, panic);
-                false
-            }
-        }
-    }
-}
-
-/// Pushes the Lua value of `reply`.
-/// Source: <https://redis.io/docs/latest/develop/interact/programmability/lua-api/#data-type-conversion>
-unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
-    // SAFETY: the caller is in protected mode, `reply` is borrowed from `Shared`, and nothing
-    // here has a destructor (iterators of slices have none).
-    unsafe {
-        ffi::luaL_checkstack(state, 6, c"reply nests too deep".as_ptr());
-        match reply {
-            Reply::Bulk(bytes) => push_bytes(state, bytes),
-            Reply::Integer(n) => ffi::lua_pushnumber(state, *n as f64),
-            Reply::Nil | Reply::NilArray => push_nil(state, resp3),
-            Reply::Ok => push_field(state, c"ok", b"OK"),
-            Reply::Simple(text) => push_field(state, c"ok", text.as_bytes()),
-            Reply::Error(error) => {
-                push_field(state, c"err", error.text().as_bytes());
-                ffi::lua_pushboolean(state, 1);
-                ffi::lua_setfield(state, -2, c"ignore_error_stats_update".as_ptr());
-            }
-            Reply::Double(n) if resp3 => {
-                ffi::lua_createtable(state, 0, 1);
-                ffi::lua_pushnumber(state, *n);
-                ffi::lua_setfield(state, -2, c"double".as_ptr());
-            }
-            Reply::Double(n) => push_bytes(state, number::Text::new(*n).as_bytes()),
-            Reply::Bool(yes) if resp3 => ffi::lua_pushboolean(state, c_int::from(*yes)),
-            Reply::Bool(yes) => ffi::lua_pushnumber(state, f64::from(u8::from(*yes))),
-            Reply::Verbatim(bytes) if resp3 => {
-                ffi::lua_createtable(state, 0, 1);
-                push_field(state, c"string", bytes);
-                push_bytes(state, b"txt");
-                ffi::lua_setfield(state, -2, c"format".as_ptr());
-                ffi::lua_setfield(state, -2, c"verbatim_string".as_ptr());
-            }
-            Reply::BigNumber(bytes) if resp3 => push_field(state, c"big_number", bytes),
-            Reply::Verbatim(bytes) | Reply::BigNumber(bytes) => push_bytes(state, bytes),
-            Reply::Array(items) | Reply::Push(items) => push_array(state, items, resp3),
-            Reply::Set(items) if !resp3 => push_array(state, items, resp3),
-            Reply::Bulks(list) => push_list(state, list, resp3),
-            Reply::BulkSet(list) | Reply::BulkMap(list) if !resp3 => {
-                push_list(state, list, resp3);
-            }
-            Reply::Set(items) => {
-                open(state);
-                for item in items {
-                    push_reply(state, item, resp3);
-                    ffi::lua_pushboolean(state, 1);
-                    set_entry(state);
-                }
-                ffi::lua_setfield(state, -2, c"set".as_ptr());
-            }
-            Reply::BulkSet(list) => {
-                open(state);
-                for item in list.iter() {
-                    push_optional(state, item, resp3);
-                    ffi::lua_pushboolean(state, 1);
-                    set_entry(state);
-                }
-                ffi::lua_setfield(state, -2, c"set".as_ptr());
-            }
-            Reply::BulkMap(list) => {
-                open(state);
-                let mut items = list.iter();
-                while let (Some(key), Some(value)) = (items.next(), items.next()) {
-                    push_optional(state, key, resp3);
-                    push_optional(state, value, resp3);
-                    set_entry(state);
-                }
-                ffi::lua_setfield(state, -2, c"map".as_ptr());
-            }
-            Reply::Map(entries) if resp3 => {
-                open(state);
-                for (key, value) in entries {
-                    push_reply(state, key, resp3);
-                    push_reply(state, value, resp3);
-                    set_entry(state);
-                }
-                ffi::lua_setfield(state, -2, c"map".as_ptr());
-            }
-            Reply::Pairs(entries) if resp3 => {
-                ffi::lua_createtable(state, table_room(entries.len()), 0);
-                for (i, (first, second)) in entries.iter().enumerate() {
-                    ffi::lua_createtable(state, 2, 0);
-                    push_reply(state, first, resp3);
-                    ffi::lua_rawseti(state, -2, 1);
-                    push_reply(state, second, resp3);
-                    ffi::lua_rawseti(state, -2, 2);
-                    ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
-                }
-            }
-            Reply::Map(entries) | Reply::Pairs(entries) => {
-                ffi::lua_createtable(state, table_room(entries.len() * 2), 0);
-                for (i, (first, second)) in entries.iter().enumerate() {
-                    push_reply(state, first, resp3);
-                    ffi::lua_rawseti(state, -2, (2 * i + 1) as ffi::lua_Integer);
-                    push_reply(state, second, resp3);
-                    ffi::lua_rawseti(state, -2, (2 * i + 2) as ffi::lua_Integer);
-                }
-            }
-        }
-    }
-}
-
-/// Pushes the outer table of a map or set and the inner one to be filled.
-unsafe fn open(state: *mut lua_State) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        ffi::lua_createtable(state, 0, 1);
-        ffi::lua_createtable(state, 0, 0);
-    }
-}
-
-/// Stores the pair on top of the stack, unless the key cannot be one (nil or NaN).
-unsafe fn set_entry(state: *mut lua_State) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        let bad = match ffi::lua_type(state, -2) {
-            ffi::LUA_TNIL => true,
-            ffi::LUA_TNUMBER => ffi::lua_tonumber(state, -2).is_nan(),
-            _ => false,
-        };
-        if bad {
-            ffi::lua_pop(state, 2);
-        } else {
-            ffi::lua_rawset(state, -3);
-        }
-    }
-}
-
-unsafe fn push_array(state: *mut lua_State, items: &[Reply], resp3: bool) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        ffi::lua_createtable(state, table_room(items.len()), 0);
-        for (i, item) in items.iter().enumerate() {
-            push_reply(state, item, resp3);
-            ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
-        }
-    }
-}
-
-unsafe fn push_list(state: *mut lua_State, list: &crate::BulkList, resp3: bool) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        ffi::lua_createtable(state, table_room(list.len()), 0);
-        for (i, item) in list.iter().enumerate() {
-            push_optional(state, item, resp3);
-            ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
-        }
-    }
-}
-
-unsafe fn push_optional(state: *mut lua_State, bytes: Option<&[u8]>, resp3: bool) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        match bytes {
-            Some(bytes) => push_bytes(state, bytes),
-            None => push_nil(state, resp3),
-        }
-    }
-}
-
-unsafe fn push_nil(state: *mut lua_State, resp3: bool) {
-    // SAFETY: plain pushes.
-    unsafe {
-        if resp3 {
-            ffi::lua_pushnil(state);
-        } else {
-            ffi::lua_pushboolean(state, 0);
-        }
-    }
-}
-
-unsafe fn push_field(state: *mut lua_State, name: &'static CStr, value: &[u8]) {
-    // SAFETY: as `push_reply`.
-    unsafe {
-        ffi::lua_createtable(state, 0, 1);
-        push_bytes(state, value);
-        ffi::lua_setfield(state, -2, name.as_ptr());
-    }
-}
-
-fn table_room(len: usize) -> c_int {
-    c_int::try_from(len).unwrap_or(0)
-}
-
-unsafe fn push_bytes(state: *mut lua_State, bytes: &[u8]) {
-    // SAFETY: as `push_reply`; the bytes are copied.
-    unsafe {
-        ffi::lua_pushlstring(state, bytes.as_ptr().cast::<c_char>(), bytes.len());
-    }
-}
-
-/// The bytes of the string at `index`, which must be one (a number would be converted in place,
-/// which allocates). The slice is valid while the string stays on the stack.
-unsafe fn string_at<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
-    // SAFETY: Lua strings are immutable and do not move; the caller keeps it on the stack.
-    unsafe {
-        let mut len = 0;
-        let start = ffi::lua_tolstring(state, index, &raw mut len);
-        if start.is_null() {
-            b""
-        } else {
-            slice::from_raw_parts(start.cast::<u8>(), len)
-        }
-    }
-}
-
-/// What `tostring` makes of an error value that is no table, as far as it is worth telling.
-unsafe fn error_text(state: *mut lua_State, index: c_int) -> Option<Vec<u8>> {
-    // SAFETY: plain reads.
-    unsafe {
-        match ffi::lua_type(state, index) {
-            ffi::LUA_TSTRING => Some(string_at(state, index).to_vec()),
-            ffi::LUA_TNUMBER => {
-                Some(number::format_g(ffi::lua_tonumber(state, index), 14).into_bytes())
-            }
-            ffi::LUA_TNIL => Some(b"nil".to_vec()),
-            ffi::LUA_TBOOLEAN if ffi::lua_toboolean(state, index) != 0 => Some(b"true".to_vec()),
-            ffi::LUA_TBOOLEAN => Some(b"false".to_vec()),
-            _ => None,
-        }
-    }
-}
-
-/// Pushes `table[field]` without metamethods.
-unsafe fn raw_field(state: *mut lua_State, table: c_int, field: c_int) {
-    // SAFETY: `table` is absolute; the key is an interned string, so nothing allocates or raises.
-    unsafe {
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, field.into());
-        ffi::lua_rawget(state, table);
-    }
-}
-
-/// The reply for the value at the absolute `index`, by Redis's rules.
-unsafe fn read_reply(
-    state: *mut lua_State,
-    index: c_int,
-    refs: &Refs,
-    resp3: bool,
-    depth: usize,
-) -> Reply {
-    // SAFETY: the value's own reads are plain; `read_table` argues the rest.
-    unsafe {
-        match ffi::lua_type(state, index) {
-            ffi::LUA_TSTRING => Reply::bulk(string_at(state, index)),
-            ffi::LUA_TNUMBER => Reply::Integer(number::truncate(ffi::lua_tonumber(state, index))),
-            ffi::LUA_TBOOLEAN => match (ffi::lua_toboolean(state, index) != 0, resp3) {
-                (yes, true) => Reply::Bool(yes),
-                (true, false) => Reply::Integer(1),
-                (false, false) => Reply::Nil,
-            },
-            ffi::LUA_TTABLE if depth >= RESULT_DEPTH_MAX => stack_limit(),
-            ffi::LUA_TTABLE => read_table(state, index, refs, resp3, depth + 1),
-            _ => Reply::Nil,
-        }
-    }
-}
-
-fn stack_limit() -> Reply {
-    Reply::error(CommandError::known("ERR reached lua stack limit"))
-}
-
-unsafe fn read_table(
-    state: *mut lua_State,
-    table: c_int,
-    refs: &Refs,
-    resp3: bool,
-    depth: usize,
-) -> Reply {
-    // SAFETY: the memory limit is off (see `Bridge::result`), so `lua_checkstack` cannot fail
-    // for want of memory; it answers 0 at Lua's own bound. Raw reads do not raise; `lua_next`
-    // raises only on a key that is not in the table, and the key here always is.
-    unsafe {
-        if ffi::lua_checkstack(state, 6) == 0 {
-            return stack_limit();
-        }
-        let base = ffi::lua_gettop(state);
-        let [
-            err,
-            ok,
-            double,
-            map,
-            set,
-            big_number,
-            verbatim,
-            string,
-            _format,
-        ] = refs.fields;
-        let reply = 'found: {
-            for field in [err, ok, big_number] {
-                raw_field(state, table, field);
-                if ffi::lua_type(state, -1) == ffi::LUA_TSTRING {
-                    let text = string_at(state, -1);
-                    break 'found if field == err {
-                        Reply::error(CommandError::new(String::from_utf8_lossy(text)))
-                    } else if field == ok {
-                        status(text)
-                    } else {
-                        Reply::BigNumber(Blob::from(one_line(text)))
-                    };
-                }
-                ffi::lua_pop(state, 1);
-            }
-            raw_field(state, table, double);
-            if ffi::lua_type(state, -1) == ffi::LUA_TNUMBER {
-                break 'found Reply::Double(ffi::lua_tonumber(state, -1));
-            }
-            raw_field(state, table, map);
-            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-                break 'found Reply::Map(read_pairs(state, refs, resp3, depth));
-            }
-            raw_field(state, table, set);
-            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-                let pairs = read_pairs(state, refs, resp3, depth);
-                break 'found Reply::Set(pairs.into_iter().map(|(member, _)| member).collect());
-            }
-            raw_field(state, table, verbatim);
-            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-                let inner = ffi::lua_gettop(state);
-                raw_field(state, inner, string);
-                if ffi::lua_type(state, -1) == ffi::LUA_TSTRING {
-                    break 'found Reply::Verbatim(Blob::copy_from(string_at(state, -1)));
-                }
-            }
-            ffi::lua_settop(state, base);
-            let mut items = Vec::new();
-            for i in 1.. {
-                ffi::lua_rawgeti(state, table, i);
-                if ffi::lua_type(state, -1) == ffi::LUA_TNIL {
-                    break;
-                }
-                items.push(read_reply(state, base + 1, refs, resp3, depth));
-                ffi::lua_pop(state, 1);
-            }
-            Reply::Array(items)
-        };
-        ffi::lua_settop(state, base);
-        reply
-    }
-}
-
-/// The entries of the table on top of the stack.
-unsafe fn read_pairs(
-    state: *mut lua_State,
-    refs: &Refs,
-    resp3: bool,
-    depth: usize,
-) -> Vec<(Reply, Reply)> {
-    // SAFETY: as `read_table`; `read_reply` leaves the key on the stack unchanged, in
-    // particular it never turns a number into a string.
-    unsafe {
-        let table = ffi::lua_gettop(state);
-        if ffi::lua_checkstack(state, 6) == 0 {
-            return Vec::new();
-        }
-        let mut pairs = Vec::new();
-        ffi::lua_pushnil(state);
-        while ffi::lua_next(state, table) != 0 {
-            let key = read_reply(state, table + 1, refs, resp3, depth);
-            pairs.push((key, read_reply(state, table + 2, refs, resp3, depth)));
-            ffi::lua_settop(state, table + 1);
-        }
-        pairs
-    }
-}
-
-fn status(text: &[u8]) -> Reply {
-    if text == b"OK" {
-        Reply::Ok
-    } else {
-        Reply::Simple(one_line(text).into())
-    }
-}
-
-/// `text` fit for one line of the protocol.
-fn one_line(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).replace(['\r', '\n'], " ")
-}
-
-/// `pcall` as Redis has it: an error table with a text comes out as that text.
-unsafe extern "C-unwind" fn pcall(state: *mut lua_State) -> c_int {
-    // SAFETY: runs inside the script's protected call; nothing owned.
-    unsafe {
-        ffi::luaL_checkany(state, 1);
-        let status = ffi::lua_pcall(state, ffi::lua_gettop(state) - 1, ffi::LUA_MULTRET, 0);
-        ffi::luaL_checkstack(state, 3, std::ptr::null());
-        if status != 0 {
-            if is_kill(state, -1) {
-                ffi::lua_error(state);
-            }
-            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-                ffi::lua_pushlstring(state, c"err".as_ptr(), 3);
-                ffi::lua_rawget(state, -2);
-                if ffi::lua_type(state, -1) == ffi::LUA_TSTRING {
-                    ffi::lua_replace(state, -2);
-                } else {
-                    ffi::lua_pop(state, 1);
-                }
-            }
-        }
-        ffi::lua_pushboolean(state, c_int::from(status == 0));
-        ffi::lua_insert(state, 1);
-        ffi::lua_gettop(state)
-    }
-}
-
-/// `xpcall`, with the handler called after unwinding: hooks are off inside Lua's own handler
-/// call when a hook raised the error, so a handler that loops could never be interrupted.
-unsafe extern "C-unwind" fn xpcall(state: *mut lua_State) -> c_int {
-    // SAFETY: runs inside the script's protected call; nothing owned.
-    unsafe {
-        ffi::luaL_checkany(state, 2);
-        ffi::lua_settop(state, 2);
-        ffi::lua_pushvalue(state, 1);
-        let status = ffi::lua_pcall(state, 0, ffi::LUA_MULTRET, 0);
-        if status != 0 {
-            if is_kill(state, -1) {
-                ffi::lua_error(state);
-            }
-            ffi::lua_pushvalue(state, 2);
-            ffi::lua_insert(state, 3);
-            if ffi::lua_pcall(state, 1, 1, 0) != 0 && is_kill(state, -1) {
-                ffi::lua_error(state);
-            }
-        }
-        ffi::lua_pushboolean(state, c_int::from(status == 0));
-        ffi::lua_replace(state, 1);
-        ffi::lua_remove(state, 2);
-        ffi::lua_gettop(state)
-    }
-}
-
-/// Raises the killing error again if the value is its mark: what `coroutine.resume` caught.
-unsafe extern "C-unwind" fn rethrow_kill(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        if is_kill(state, 1) {
-            raise_kill(state);
-        }
-        0
-    }
-}
-
-/// Makes `raising` closures: (function) → function.
-unsafe extern "C-unwind" fn make_raising(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushcclosure(state, raising, 1);
-        1
-    }
-}
-
-/// Calls a library function written in Rust, which answers `true` and results or `false` and an
-/// error, and raises the error as a C function would: with the position of its caller.
-unsafe extern "C-unwind" fn raising(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        let count = ffi::lua_gettop(state);
-        ffi::luaL_checkstack(state, 2, std::ptr::null());
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
-        ffi::lua_insert(state, 1);
-        ffi::lua_call(state, count, ffi::LUA_MULTRET);
-        if ffi::lua_toboolean(state, 1) != 0 {
-            return ffi::lua_gettop(state) - 1;
-        }
-        if ffi::lua_type(state, 2) == ffi::LUA_TSTRING {
-            ffi::luaL_where(state, 1);
-            ffi::lua_insert(state, 2);
-            ffi::lua_concat(state, 2);
-        }
-        ffi::lua_error(state)
-    }
-}
-
-/// `__newindex` of every read-only table.
-unsafe extern "C-unwind" fn readonly(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe { ffi::luaL_error(state, c"Attempt to modify a readonly table".as_ptr()) }
-}
-
-/// `__index` of the globals, for names that do not exist.
-unsafe extern "C-unwind" fn no_global(state: *mut lua_State) -> c_int {
-    // SAFETY: `luaL_checkstring` raises or gives a string that stays on the stack.
-    unsafe {
-        let name = if ffi::lua_isstring(state, 2) != 0 {
-            ffi::luaL_checkstring(state, 2)
-        } else {
-            ffi::luaL_typename(state, 2)
-        };
-        ffi::luaL_error(
-            state,
-            c"Script attempted to access nonexistent global variable '%s'".as_ptr(),
-            name,
-        )
-    }
-}
-
-/// Makes `guarded` closures: (proxies, function) → function.
-unsafe extern "C-unwind" fn make_guarded(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned; the sandbox passes exactly two values.
-    unsafe {
-        ffi::lua_settop(state, 2);
-        ffi::lua_pushcclosure(state, guarded, 2);
-        1
-    }
-}
-
-/// A standard function that writes to its first argument, refusing read-only tables.
-unsafe extern "C-unwind" fn guarded(state: *mut lua_State) -> c_int {
-    // SAFETY: upvalue 2 is a C function of the standard library that uses no upvalue of its own
-    // (rawset, setmetatable, table.insert), so it may run in this frame.
-    unsafe {
-        if is_proxy(state) {
-            ffi::lua_settop(state, 0);
-            push_bytes(state, b"Attempt to modify a readonly table");
-            ffi::lua_error(state);
-        }
-        forward(state, ffi::lua_upvalueindex(2))
-    }
-}
-
-/// Makes `capped` closures: (function) → function.
-unsafe extern "C-unwind" fn make_capped(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushcclosure(state, capped, 1);
-        1
-    }
-}
-
-/// A pattern function that refuses patterns deep enough to overflow the C stack.
-unsafe extern "C-unwind" fn capped(state: *mut lua_State) -> c_int {
-    // SAFETY: upvalue 1 is string.find, match, gmatch or gsub, which use no upvalue of their own.
-    unsafe {
-        if ffi::lua_type(state, 2) == ffi::LUA_TSTRING
-            && ffi::lua_objlen(state, 2) > PATTERN_LEN_MAX
-            && string_at(state, 2)
-                .iter()
-                .any(|byte| b"^$*+?.([%-".contains(byte))
-        {
-            return ffi::luaL_error(state, c"pattern too complex".as_ptr());
-        }
-        forward(state, ffi::lua_upvalueindex(1))
-    }
-}
-
-/// Makes `rep` closures: (function) → function.
-unsafe extern "C-unwind" fn make_rep(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushcclosure(state, rep, 1);
-        1
-    }
-}
-
-/// `string.rep`, which would repeat nothing two thousand million times: for seconds.
-unsafe extern "C-unwind" fn rep(state: *mut lua_State) -> c_int {
-    // SAFETY: upvalue 1 is string.rep, which uses no upvalue of its own.
-    unsafe {
-        if ffi::lua_type(state, 1) == ffi::LUA_TSTRING
-            && ffi::lua_objlen(state, 1) == 0
-            && ffi::lua_isnumber(state, 2) != 0
-        {
-            ffi::lua_settop(state, 1);
-            return 1;
-        }
-        forward(state, ffi::lua_upvalueindex(1))
-    }
-}
-
-/// Runs a C function in the current frame.
-unsafe fn forward(state: *mut lua_State, upvalue: c_int) -> c_int {
-    // SAFETY: the callers vouch for the function.
-    unsafe {
-        match ffi::lua_tocfunction(state, upvalue) {
-            Some(function) => function(state),
-            None => 0,
-        }
-    }
-}
-
-/// Makes the `pairs` of scripts: (proxies, next) → function.
-unsafe extern "C-unwind" fn make_pairs(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
-    unsafe {
-        ffi::lua_settop(state, 2);
-        ffi::lua_pushcclosure(state, pairs, 2);
-        1
-    }
-}
-
-/// `pairs`; of a read-only table it walks a copy, for the proxy itself is empty.
-unsafe extern "C-unwind" fn pairs(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned; `lua_next` gets keys it gave.
-    unsafe {
-        ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushvalue(state, 1);
-        ffi::lua_rawget(state, ffi::lua_upvalueindex(1));
-        if ffi::lua_type(state, 2) == ffi::LUA_TTABLE {
-            ffi::lua_createtable(state, 0, 0);
-            ffi::lua_pushnil(state);
-            while ffi::lua_next(state, 2) != 0 {
-                ffi::lua_pushvalue(state, -2);
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawset(state, 3);
-            }
-            ffi::lua_replace(state, 1);
-        }
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
-        ffi::lua_insert(state, 1);
-        ffi::lua_pushnil(state);
-        3
-    }
-}
-
-/// Whether argument 1 is a key of the table in upvalue 1.
-unsafe fn is_proxy(state: *mut lua_State) -> bool {
-    // SAFETY: raw reads; a callback has room for two values.
-    unsafe {
-        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
-            return false;
-        }
-        ffi::lua_pushvalue(state, 1);
-        ffi::lua_rawget(state, ffi::lua_upvalueindex(1));
-        let found = ffi::lua_type(state, -1) != ffi::LUA_TNIL;
-        ffi::lua_pop(state, 1);
-        found
-    }
-}
-
-/// Registers everything of this file; protected mode.
+/// Registers every function of this room; protected mode.
 unsafe fn install(state: *mut lua_State, shared: *const Shared, setup: &mut Setup) {
     // SAFETY: protected mode; nothing owned; indices are absolute.
     unsafe {
@@ -1194,16 +435,16 @@ unsafe fn install(state: *mut lua_State, shared: *const Shared, setup: &mut Setu
         let functions: [(&CStr, lua_CFunction); 12] = [
             (c"call", redis_call),
             (c"protected_call", redis_pcall),
-            (c"pcall", pcall),
-            (c"xpcall", xpcall),
-            (c"rethrow_kill", rethrow_kill),
-            (c"readonly", readonly),
-            (c"no_global", no_global),
-            (c"make_guarded", make_guarded),
-            (c"make_capped", make_capped),
-            (c"make_pairs", make_pairs),
-            (c"make_rep", make_rep),
-            (c"make_raising", make_raising),
+            (c"pcall", base::pcall),
+            (c"xpcall", base::xpcall),
+            (c"rethrow_kill", base::rethrow_kill),
+            (c"readonly", base::readonly),
+            (c"no_global", base::no_global),
+            (c"make_guarded", base::make_guarded),
+            (c"make_capped", base::make_capped),
+            (c"make_pairs", base::make_pairs),
+            (c"make_rep", base::make_rep),
+            (c"make_raising", base::make_raising),
         ];
         for (name, function) in functions {
             ffi::lua_pushlightuserdata(state, pointer);

@@ -32,10 +32,8 @@ impl CallerSlot {
         // before this function returns or unwinds, and `caller` is mutably borrowed until then,
         // so no use outlives the borrow and none is concurrent with another.
         let erased = unsafe { mem::transmute::<NonNull<dyn Caller + '_>, Erased>(pointer) };
-        let _restore = Restore {
-            cell: &self.current,
-            previous: self.current.replace(Some(erased)),
-        };
+        let _restore =
+            Restore { cell: &self.current, previous: self.current.replace(Some(erased)) };
         body()
     }
 
@@ -44,10 +42,7 @@ impl CallerSlot {
     pub(crate) fn with<R>(&self, body: impl FnOnce(&mut dyn Caller) -> R) -> Option<R> {
         let mut pointer = self.current.take()?;
         // Put back even if `body` panics, so that the rest of the run still has its caller.
-        let _restore = Restore {
-            cell: &self.current,
-            previous: Some(pointer),
-        };
+        let _restore = Restore { cell: &self.current, previous: Some(pointer) };
         // SAFETY: by the invariant the pointer is valid; the slot is empty while `body` runs, so
         // this is the only reference made from it.
         Some(body(unsafe { pointer.as_mut() }))
@@ -112,9 +107,8 @@ mod tests {
         let slot = CallerSlot::default();
         let mut counter = Counter(0);
         slot.enter(&mut counter, || {
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                slot.with(|_| std::panic::panic_any("boom"))
-            }));
+            let result =
+                catch_unwind(AssertUnwindSafe(|| slot.with(|_| std::panic::panic_any("boom"))));
             assert!(result.is_err());
             assert!(slot.with(|caller| caller.call(&[])).is_some());
         });

@@ -50,10 +50,7 @@ impl Args<'_> {
 
     /// `bad argument #n to 'function' (what)`
     pub(crate) fn bad(&self, position: usize, what: &str) -> LibError {
-        LibError::Text(format!(
-            "bad argument #{position} to '{}' ({what})",
-            self.function
-        ))
+        LibError::Text(format!("bad argument #{position} to '{}' ({what})", self.function))
     }
 
     fn expected(&self, position: usize, kind: &str) -> LibError {
@@ -134,11 +131,7 @@ pub(crate) fn register(
     function: impl Fn(Args<'_>) -> LibResult + 'static,
 ) -> mlua::Result<()> {
     let stored = lua.create_function(move |lua, values: MultiValue| {
-        let error = match function(Args {
-            lua,
-            function: name,
-            values: &values,
-        }) {
+        let error = match function(Args { lua, function: name, values: &values }) {
             Ok(mut results) => {
                 results.push_front(Value::Boolean(true));
                 return Ok(results);

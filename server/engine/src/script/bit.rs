@@ -13,15 +13,10 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     register(lua, &table, "tobit", |args| bits_result(bits(&args, 1)?))?;
     register(lua, &table, "bnot", |args| bits_result(!bits(&args, 1)?))?;
-    register(lua, &table, "bswap", |args| {
-        bits_result(bits(&args, 1)?.swap_bytes())
-    })?;
+    register(lua, &table, "bswap", |args| bits_result(bits(&args, 1)?.swap_bytes()))?;
     register(lua, &table, "tohex", tohex)?;
-    let folds: [(&'static str, Fold); 3] = [
-        ("band", |a, b| a & b),
-        ("bor", |a, b| a | b),
-        ("bxor", |a, b| a ^ b),
-    ];
+    let folds: [(&'static str, Fold); 3] =
+        [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
     for (name, fold) in folds {
         register(lua, &table, name, move |args| {
             let mut result = bits(&args, 1)?;
@@ -62,11 +57,7 @@ fn bits(args: &Args<'_>, position: usize) -> Result<i32, super::args::LibError> 
 fn tohex(args: Args<'_>) -> LibResult {
     let n = bits(&args, 1)? as u32;
     let digits = if args.len() < 2 { 8 } else { bits(&args, 2)? };
-    let text = if digits < 0 {
-        format!("{n:08X}")
-    } else {
-        format!("{n:08x}")
-    };
+    let text = if digits < 0 { format!("{n:08X}") } else { format!("{n:08x}") };
     let count = digits.unsigned_abs().min(8) as usize;
     one_string(args.lua, &text.as_bytes()[8 - count..])
 }

@@ -49,11 +49,7 @@ fn pack_value(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<(), LibE
         Value::Number(n) => pack_double(out, *n),
         Value::String(text) => {
             let text = text.as_bytes();
-            pack_len(
-                out,
-                text.len(),
-                [(0xa0, 31), (0xd9, 0xff), (0xda, 0xffff), (0xdb, 0)],
-            );
+            pack_len(out, text.len(), [(0xa0, 31), (0xd9, 0xff), (0xda, 0xffff), (0xdb, 0)]);
             out.extend_from_slice(&text);
         }
         Value::Table(table) if depth < PACK_DEPTH_MAX => pack_table(out, table, depth)?,
@@ -66,13 +62,13 @@ fn pack_integer(out: &mut Vec<u8>, n: i64) {
     let bytes = n.to_be_bytes();
     let (code, width) = match n {
         -32..=127 => (None, 1),
-        0..=0xff => (Some(0xcc), 1),
-        0..=0xffff => (Some(0xcd), 2),
-        0..=0xffff_ffff => (Some(0xce), 4),
-        0.. => (Some(0xcf), 8),
-        -0x80.. => (Some(0xd0), 1),
-        -0x8000.. => (Some(0xd1), 2),
-        -0x8000_0000.. => (Some(0xd2), 4),
+        128..=0xff => (Some(0xcc), 1),
+        0x100..=0xffff => (Some(0xcd), 2),
+        0x1_0000..=0xffff_ffff => (Some(0xce), 4),
+        0x1_0000_0000.. => (Some(0xcf), 8),
+        -0x80..=-33 => (Some(0xd0), 1),
+        -0x8000..=-0x81 => (Some(0xd1), 2),
+        -0x8000_0000..=-0x8001 => (Some(0xd2), 4),
         _ => (Some(0xd3), 8),
     };
     out.extend(code);
@@ -122,20 +118,12 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Result<(), LibE
         count += 1;
     }
     if only_indices && highest == count {
-        pack_len(
-            out,
-            count as usize,
-            [(0x90, 15), (0, 0), (0xdc, 0xffff), (0xdd, 0)],
-        );
+        pack_len(out, count as usize, [(0x90, 15), (0, 0), (0xdc, 0xffff), (0xdd, 0)]);
         for i in 1..=count {
             pack_value(out, &table.raw_get(i)?, depth + 1)?;
         }
     } else {
-        pack_len(
-            out,
-            count as usize,
-            [(0x80, 15), (0, 0), (0xde, 0xffff), (0xdf, 0)],
-        );
+        pack_len(out, count as usize, [(0x80, 15), (0, 0), (0xde, 0xffff), (0xdf, 0)]);
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair?;
             pack_value(out, &key, depth + 1)?;
@@ -164,10 +152,7 @@ fn unpack(args: &Args<'_>, limit: i64, offset: i64) -> LibResult {
     };
     let all = limit == 0 && offset == 0;
     let limit = if all { i64::MAX } else { limit };
-    let mut input = Input {
-        lua: args.lua,
-        rest,
-    };
+    let mut input = Input { lua: args.lua, rest };
     let mut results = Vec::new();
     while (results.len() as i64) < limit && !input.rest.is_empty() {
         if results.len() >= RESULTS_MAX {
@@ -203,10 +188,7 @@ impl<'a> Input<'a> {
 
     /// A big-endian number of `width` bytes.
     fn unsigned(&mut self, width: usize) -> Result<u64, LibError> {
-        Ok(self
-            .take(width)?
-            .iter()
-            .fold(0, |n, byte| n << 8 | u64::from(*byte)))
+        Ok(self.take(width)?.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, LibError> {
@@ -231,9 +213,8 @@ impl<'a> Input<'a> {
             0xca => Value::Number(f64::from(f32::from_bits(self.unsigned(4)? as u32))),
             0xcb => Value::Number(f64::from_bits(self.unsigned(8)?)),
             0xa0..=0xbf => self.string(usize::from(code & 31))?,
-            0xc4..=0xc6 | 0xd9..=0xdb => {
-                let base = if code < 0xd0 { 0xc4 } else { 0xd9 };
-                let len = self.unsigned(1 << (code - base))?;
+            0xd9..=0xdb => {
+                let len = self.unsigned(1 << (code - 0xd9))?;
                 self.string(len as usize)?
             }
             0x90..=0x9f => self.array(u64::from(code & 15), depth)?,

@@ -1,6 +1,10 @@
 //! Numbers as text, the ways Lua and Redis write them.
 
 use std::fmt::Write as _;
+use std::ops::Range;
+
+/// The doubles whose whole part an i64 holds: from -2^63 up to, not including, 2^63.
+const I64_RANGE: Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
 
 /// The text of a number given to a command or read from a double reply: an integer in full,
 /// anything else with the fewest digits that read back the same, as Redis 7.2 writes it.
@@ -14,12 +18,8 @@ impl Text {
     const LEN_MAX: usize = 32;
 
     pub(crate) fn new(n: f64) -> Self {
-        let mut text = Self {
-            room: [0; Self::LEN_MAX],
-            len: 0,
-        };
-        // -2^63 ≤ n < 2^63 and integral: exactly what an i64 can hold.
-        if n >= -9_223_372_036_854_775_808.0 && n < 9_223_372_036_854_775_808.0 && n.trunc() == n {
+        let mut text = Self { room: [0; Self::LEN_MAX], len: 0 };
+        if I64_RANGE.contains(&n) && n.trunc() == n {
             text.push(itoa::Buffer::new().format(n as i64).as_bytes());
         } else if n.is_nan() {
             text.push(b"nan");
@@ -103,21 +103,13 @@ pub(crate) fn format_g(n: f64, precision: usize) -> String {
 }
 
 fn without_trailing_zeros(text: &str) -> &str {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// A number as an integer reply: truncated toward zero; what does not fit is the smallest
 /// integer, as C's conversion gives it on x86 and as Redis therefore answers.
 pub(crate) fn truncate(n: f64) -> i64 {
-    if n >= -9_223_372_036_854_775_808.0 && n < 9_223_372_036_854_775_808.0 {
-        n as i64
-    } else {
-        i64::MIN
-    }
+    if I64_RANGE.contains(&n) { n as i64 } else { i64::MIN }
 }
 
 #[cfg(test)]

@@ -14,19 +14,10 @@ const REDIS_VERSION: &str = "7.2.4";
 /// `0x00MMmmpp`
 const REDIS_VERSION_NUM: i64 = 0x0007_0204;
 
-const LEVELS: [(&str, i64); 4] = [
-    ("LOG_DEBUG", 0),
-    ("LOG_VERBOSE", 1),
-    ("LOG_NOTICE", 2),
-    ("LOG_WARNING", 3),
-];
-const REPLICATION: [(&str, i64); 5] = [
-    ("REPL_NONE", 0),
-    ("REPL_AOF", 1),
-    ("REPL_SLAVE", 2),
-    ("REPL_REPLICA", 2),
-    ("REPL_ALL", 3),
-];
+const LEVELS: [(&str, i64); 4] =
+    [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
+const REPLICATION: [(&str, i64); 5] =
+    [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
 /// The functions and constants.
 pub(crate) fn table(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
@@ -40,9 +31,7 @@ pub(crate) fn table(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     register(lua, &table, "error_reply", error_reply)?;
     register(lua, &table, "status_reply", status_reply)?;
     register(lua, &table, "set_repl", set_repl)?;
-    register(lua, &table, "replicate_commands", |_| {
-        one(Value::Boolean(true))
-    })?;
+    register(lua, &table, "replicate_commands", |_| one(Value::Boolean(true)))?;
     register(lua, &table, "breakpoint", |_| one(Value::Boolean(false)))?;
     register(lua, &table, "debug", |_| Ok(MultiValue::new()))?;
     let this = Rc::clone(shared);
@@ -50,9 +39,7 @@ pub(crate) fn table(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     let this = Rc::clone(shared);
     register(lua, &table, "setresp", move |args| setresp(&this, &args))?;
     let this = Rc::clone(shared);
-    register(lua, &table, "acl_check_cmd", move |args| {
-        acl_check_cmd(&this, &args)
-    })?;
+    register(lua, &table, "acl_check_cmd", move |args| acl_check_cmd(&this, &args))?;
     Ok(table)
 }
 
@@ -75,11 +62,7 @@ fn error_reply(args: Args<'_>) -> LibResult {
     };
     let text = text.as_bytes();
     let text = text.strip_prefix(b"-").unwrap_or(&text);
-    let mut line = if text.contains(&b' ') {
-        Vec::new()
-    } else {
-        b"ERR ".to_vec()
-    };
+    let mut line = if text.contains(&b' ') { Vec::new() } else { b"ERR ".to_vec() };
     line.extend(text.strip_suffix(b"\r\n").unwrap_or(text));
     field(&args, "err", &line)
 }
@@ -105,9 +88,7 @@ fn field(args: &Args<'_>, name: &str, value: &[u8]) -> LibResult {
 /// engine decides.
 fn set_repl(args: Args<'_>) -> LibResult {
     if args.len() != 1 {
-        return Err(LibError::Reply(
-            "ERR redis.set_repl() requires one argument.",
-        ));
+        return Err(LibError::Reply("ERR redis.set_repl() requires two arguments."));
     }
     if !(0..=3).contains(&args.integer(1).unwrap_or(0)) {
         return Err(LibError::Reply(
@@ -119,14 +100,10 @@ fn set_repl(args: Args<'_>) -> LibResult {
 
 fn log(shared: &Shared, args: &Args<'_>) -> LibResult {
     if args.len() < 2 {
-        return Err(LibError::Reply(
-            "ERR redis.log() requires two arguments or more.",
-        ));
+        return Err(LibError::Reply("ERR redis.log() requires two arguments or more."));
     }
     let (Value::Integer(_) | Value::Number(_)) = args.get(1) else {
-        return Err(LibError::Reply(
-            "ERR First argument must be a number (log level).",
-        ));
+        return Err(LibError::Reply("ERR First argument must be a number (log level)."));
     };
     let level = args.integer(1)?;
     if !(0..=3).contains(&level) {
@@ -147,9 +124,7 @@ fn log(shared: &Shared, args: &Args<'_>) -> LibResult {
 
 fn setresp(shared: &Shared, args: &Args<'_>) -> LibResult {
     if args.len() != 1 {
-        return Err(LibError::Reply(
-            "ERR redis.setresp() requires one argument.",
-        ));
+        return Err(LibError::Reply("ERR redis.setresp() requires one argument."));
     }
     let version = match args.number(1) {
         Ok(2.0) => RespVersion::Resp2,
@@ -181,14 +156,8 @@ fn acl_check_cmd(shared: &Shared, args: &Args<'_>) -> LibResult {
         });
     }
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-    match shared
-        .caller
-        .with(|caller| caller.acl_check(&slices))
-        .flatten()
-    {
+    match shared.caller.with(|caller| caller.acl_check(&slices)).flatten() {
         Some(allowed) => one(Value::Boolean(allowed)),
-        None => Err(LibError::Reply(
-            "ERR Invalid command passed to redis.acl_check_cmd()",
-        )),
+        None => Err(LibError::Reply("ERR Invalid command passed to redis.acl_check_cmd()")),
     }
 }

@@ -15,12 +15,7 @@ impl Sha {
     pub fn of(body: &[u8]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; Self::LEN];
-        for (i, byte) in sha1_smol::Sha1::from(body)
-            .digest()
-            .bytes()
-            .into_iter()
-            .enumerate()
-        {
+        for (i, byte) in sha1_smol::Sha1::from(body).digest().bytes().into_iter().enumerate() {
             hex[2 * i] = DIGITS[usize::from(byte >> 4)];
             hex[2 * i + 1] = DIGITS[usize::from(byte & 15)];
         }
@@ -69,10 +64,7 @@ mod tests {
     fn names_are_lower_case_and_read_in_any_case() {
         let sha = Sha::of(b"");
         assert_eq!(sha.as_str(), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
-        assert_eq!(
-            Sha::parse(sha.as_str().to_uppercase().as_bytes()),
-            Some(sha)
-        );
+        assert_eq!(Sha::parse(sha.as_str().to_uppercase().as_bytes()), Some(sha));
         assert_eq!(Sha::parse(b"da39"), None);
         assert_eq!(Sha::parse(&[b'g'; 40]), None);
     }

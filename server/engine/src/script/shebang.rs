@@ -35,10 +35,7 @@ impl<'a> Shebang<'a> {
     /// Redis's texts for a line without end, another engine, an unknown option or flag.
     pub fn parse(body: &'a [u8]) -> Result<Self, CommandError> {
         if !body.starts_with(b"#!") {
-            return Ok(Self {
-                flags: None,
-                code: body,
-            });
+            return Ok(Self { flags: None, code: body });
         }
         let Some(end) = body.iter().position(|byte| *byte == b'\n') else {
             return Err(CommandError::known("ERR Invalid script shebang"));
@@ -59,18 +56,13 @@ impl<'a> Shebang<'a> {
         let mut flags = ScriptFlags::default();
         for word in words {
             let Some(list) = word.strip_prefix("flags=") else {
-                return Err(CommandError::new(format!(
-                    "ERR Unknown lua shebang option: {word}"
-                )));
+                return Err(CommandError::new(format!("ERR Unknown lua shebang option: {word}")));
             };
             if !list.is_empty() {
                 list.split(',').try_for_each(|name| flags.set(name))?;
             }
         }
-        Ok(Self {
-            flags: Some(flags),
-            code,
-        })
+        Ok(Self { flags: Some(flags), code })
     }
 }
 
@@ -104,39 +96,20 @@ mod tests {
     #[test]
     fn flags_are_read_and_the_line_break_stays() {
         let parsed = Shebang::parse(b"#!lua flags=no-writes,allow-oom\nreturn 1").unwrap();
-        let expected = ScriptFlags {
-            no_writes: true,
-            allow_oom: true,
-            ..ScriptFlags::default()
-        };
+        let expected = ScriptFlags { no_writes: true, allow_oom: true, ..ScriptFlags::default() };
         assert_eq!(parsed.flags, Some(expected));
         assert_eq!(parsed.code, b"\nreturn 1");
         assert_eq!(Shebang::parse(b"return 1").unwrap().flags, None);
-        assert_eq!(
-            Shebang::parse(b"#!lua flags=\n").unwrap().flags,
-            Some(ScriptFlags::default())
-        );
+        assert_eq!(Shebang::parse(b"#!lua flags=\n").unwrap().flags, Some(ScriptFlags::default()));
     }
 
     #[test]
     fn errors_are_worded_as_redis_words_them() {
         assert_eq!(error("#!lua"), "ERR Invalid script shebang");
-        assert_eq!(
-            error("#!luax\n"),
-            "ERR Unexpected engine in script shebang: #!luax"
-        );
+        assert_eq!(error("#!luax\n"), "ERR Unexpected engine in script shebang: #!luax");
         assert_eq!(error("#!\n"), "ERR Unexpected engine in script shebang: #!");
-        assert_eq!(
-            error("#!lua name=x\n"),
-            "ERR Unknown lua shebang option: name=x"
-        );
-        assert_eq!(
-            error("#!lua flags=foo\n"),
-            "ERR Unexpected flag in script shebang: foo"
-        );
-        assert_eq!(
-            error("#!lua flags=no-writes,\n"),
-            "ERR Unexpected flag in script shebang: "
-        );
+        assert_eq!(error("#!lua name=x\n"), "ERR Unknown lua shebang option: name=x");
+        assert_eq!(error("#!lua flags=foo\n"), "ERR Unexpected flag in script shebang: foo");
+        assert_eq!(error("#!lua flags=no-writes,\n"), "ERR Unexpected flag in script shebang: ");
     }
 }

@@ -41,12 +41,7 @@ struct Item {
 
 impl<'a> Format<'a> {
     fn new(args: &'a Args<'a>, text: &'a [u8]) -> Self {
-        Self {
-            args,
-            rest: text,
-            big_endian: cfg!(target_endian = "big"),
-            align: 1,
-        }
+        Self { args, rest: text, big_endian: cfg!(target_endian = "big"), align: 1 }
     }
 
     /// The next letter, given the position it would be placed at.
@@ -79,11 +74,7 @@ impl<'a> Format<'a> {
             let mask = size.min(self.align) - 1;
             (mask + 1).wrapping_sub(position & mask) & mask
         };
-        Ok(Some(Item {
-            letter,
-            size,
-            padding,
-        }))
+        Ok(Some(Item { letter, size, padding }))
     }
 
     /// The decimal number that follows, or `default`.
@@ -111,17 +102,13 @@ impl<'a> Format<'a> {
             b'!' => {
                 let align = self.size(ALIGN_DEFAULT)?;
                 if !align.is_power_of_two() {
-                    return Err(LibError::text(format!(
-                        "alignment {align} is not a power of 2"
-                    )));
+                    return Err(LibError::text(format!("alignment {align} is not a power of 2")));
                 }
                 self.align = align;
             }
             other => {
                 let other = char::from(other);
-                return Err(self
-                    .args
-                    .bad(1, &format!("invalid format option '{other}'")));
+                return Err(self.args.bad(1, &format!("invalid format option '{other}'")));
             }
         }
         Ok(())
@@ -172,11 +159,7 @@ fn pack(args: Args<'_>) -> LibResult {
                 let value = string(&args, position)?;
                 let value = value.as_bytes();
                 position += 1;
-                let size = if item.size == 0 {
-                    value.len()
-                } else {
-                    item.size
-                };
+                let size = if item.size == 0 { value.len() } else { item.size };
                 let Some(value) = value.get(..size) else {
                     return Err(args.bad(position, "string too short"));
                 };
@@ -269,20 +252,13 @@ fn unpack(args: Args<'_>) -> LibResult {
 /// An integer of any width; of more than eight bytes only the low eight count.
 fn integer(bytes: &[u8], big_endian: bool, signed: bool) -> f64 {
     let append = |n: u64, byte: &u8| n << 8 | u64::from(*byte);
-    let bits = if big_endian {
-        bytes.iter().fold(0, append)
-    } else {
-        bytes.iter().rev().fold(0, append)
-    };
+    let bits =
+        if big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) };
     if !signed {
         return bits as f64;
     }
     let unread = 64_u32.saturating_sub(8 * bytes.len() as u32);
-    if unread == 64 {
-        0.0
-    } else {
-        ((bits << unread) as i64 >> unread) as f64
-    }
+    if unread == 64 { 0.0 } else { ((bits << unread) as i64 >> unread) as f64 }
 }
 
 fn size(args: Args<'_>) -> LibResult {

@@ -15,12 +15,7 @@ pub(super) struct Fake {
 
 impl Default for Fake {
     fn default() -> Self {
-        Self {
-            values: BTreeMap::new(),
-            seed: 7,
-            instructions_max: 5_000_000,
-            logged: Vec::new(),
-        }
+        Self { values: BTreeMap::new(), seed: 7, instructions_max: 5_000_000, logged: Vec::new() }
     }
 }
 
@@ -52,9 +47,7 @@ impl Caller for Fake {
             }
             [b"wrongtype"] => Reply::error(CommandError::WRONG_TYPE),
             [b"panic"] => std::panic::panic_any("caller"),
-            _ => Reply::error(CommandError::known(
-                "ERR Unknown Redis command called from script",
-            )),
+            _ => Reply::error(CommandError::known("ERR Unknown Redis command called from script")),
         }
     }
     fn log(&mut self, level: i64, text: &[u8]) {
@@ -73,10 +66,7 @@ impl Caller for Fake {
 }
 
 pub(super) fn vm() -> Vm {
-    Vm::new(Limits {
-        memory_bytes_max: 32 << 20,
-        ..Limits::default()
-    })
+    Vm::new(Limits { memory_bytes_max: 32 << 20, ..Limits::default() })
 }
 
 /// A reply in one line: like redis-cli, but unambiguous.
@@ -119,11 +109,7 @@ fn eval(body: &str) -> String {
 fn check(table: &[(&str, &str)]) {
     let vm = vm();
     for (body, expected) in table {
-        assert_eq!(
-            eval_in(&vm, &mut Fake::default(), body),
-            *expected,
-            "{body}"
-        );
+        assert_eq!(eval_in(&vm, &mut Fake::default(), body), *expected, "{body}");
     }
 }
 
@@ -151,23 +137,14 @@ fn values_become_replies() {
         ("return {1,{err='E x'}}", "[:1 -E x]"),
         ("return {double=3.5}", ",3.5"),
         ("return {big_number='12'}", "(12"),
-        (
-            "return {verbatim_string={string='abc',format='txt'}}",
-            "txt:\"abc\"",
-        ),
+        ("return {verbatim_string={string='abc',format='txt'}}", "txt:\"abc\""),
         ("return {map={a=1}}", "%[\"a\"=:1]"),
         ("return {map={[1]=2}}", "%[:1=:2]"),
         ("return {set={a=true}}", "~[\"a\"]"),
         ("return {map=1}", "[]"),
-        (
-            "return {KEYS[1],ARGV[1],ARGV[2],#KEYS,#ARGV}",
-            "[\"key\" \"value\" \"2\" :1 :2]",
-        ),
+        ("return {KEYS[1],ARGV[1],ARGV[2],#KEYS,#ARGV}", "[\"key\" \"value\" \"2\" :1 :2]"),
         ("redis.setresp(3) return {true,false}", "[#true #false]"),
-        (
-            "return setmetatable({},{__index=function() return 1 end})",
-            "[]",
-        ),
+        ("return setmetatable({},{__index=function() return 1 end})", "[]"),
     ]);
 }
 
@@ -177,10 +154,7 @@ fn replies_become_values() {
         ("return redis.call('set','a','b')", "+OK"),
         ("return redis.call('set','a','b').ok", "\"OK\""),
         ("return tostring(redis.call('get','none'))", "\"false\""),
-        (
-            "redis.setresp(3) return tostring(redis.call('get','none'))",
-            "\"nil\"",
-        ),
+        ("redis.setresp(3) return tostring(redis.call('get','none'))", "\"nil\""),
         ("return redis.call('list')", "[\"a\" \"b\"]"),
         ("return redis.call('mixed')", "[:1 nil \"x\"]"),
         ("return redis.call('nils')", "[nil \"x\"]"),
@@ -190,22 +164,13 @@ fn replies_become_values() {
         ("return redis.call('double')", "\"1.5\""),
         ("return redis.call('bool')", ":1"),
         ("redis.setresp(3) return redis.call('map')", "%[\"k\"=:1]"),
-        (
-            "redis.setresp(3) return redis.call('bulkmap').map.k",
-            "\"v\"",
-        ),
+        ("redis.setresp(3) return redis.call('bulkmap').map.k", "\"v\""),
         ("redis.setresp(3) return redis.call('set!').set.m", "#true"),
         ("redis.setresp(3) return redis.call('double')", ",1.5"),
         ("redis.setresp(3) return redis.call('bool')", "#true"),
         ("redis.setresp(3) return redis.call('big')", "(123"),
-        (
-            "redis.setresp(3) return redis.call('text').verbatim_string.format",
-            "\"txt\"",
-        ),
-        (
-            "redis.setresp(3) return redis.call('pairs')",
-            "[[\"m\" ,2]]",
-        ),
+        ("redis.setresp(3) return redis.call('text').verbatim_string.format", "\"txt\""),
+        ("redis.setresp(3) return redis.call('pairs')", "[[\"m\" ,2]]"),
         ("return redis.call('echo', 3.1)", "\"3.1\""),
         ("return redis.call('echo', 1e15)", "\"1000000000000000\""),
     ]);
@@ -226,10 +191,7 @@ fn errors_carry_the_script_and_the_line() {
             "return redis.call('nope')",
             "-ERR Unknown Redis command called from script script: SHA, on @user_script:1.",
         ),
-        (
-            "return redis.pcall('nope')",
-            "-ERR Unknown Redis command called from script",
-        ),
+        ("return redis.pcall('nope')", "-ERR Unknown Redis command called from script"),
         (
             "return redis.pcall('wrongtype').err",
             "\"WRONGTYPE Operation against a key holding the wrong kind of value\"",
@@ -246,36 +208,18 @@ fn errors_carry_the_script_and_the_line() {
             "return redis.call({})",
             "-ERR Lua redis lib command arguments must be strings or integers script: SHA, on @user_script:1.",
         ),
-        (
-            "error('x')",
-            "-ERR user_script:1: x script: SHA, on @user_script:1.",
-        ),
-        (
-            "error({err='My x'})",
-            "-My x script: SHA, on @user_script:1.",
-        ),
+        ("error('x')", "-ERR user_script:1: x script: SHA, on @user_script:1."),
+        ("error({err='My x'})", "-My x script: SHA, on @user_script:1."),
         ("error()", "-ERR nil script: SHA, on @user_script:1."),
-        (
-            "error({1})",
-            "-ERR unknown error script: SHA, on @user_script:1.",
-        ),
-        (
-            "x x",
-            "-ERR Error compiling script (new function): user_script:1: '=' expected near 'x'",
-        ),
+        ("error({1})", "-ERR unknown error script: SHA, on @user_script:1."),
+        ("x x", "-ERR Error compiling script (new function): user_script:1: '=' expected near 'x'"),
         ("return redis.error_reply('abc')", "-ERR abc"),
         ("return redis.error_reply('-abc def')", "-abc def"),
         ("return redis.error_reply('MY err')", "-MY err"),
         ("return redis.error_reply('')", "-ERR "),
-        (
-            "return redis.error_reply('a','b')",
-            "-ERR wrong number or type of arguments",
-        ),
+        ("return redis.error_reply('a','b')", "-ERR wrong number or type of arguments"),
         ("return redis.status_reply('FINE')", "+FINE"),
-        (
-            "redis.setresp(4)",
-            "-ERR RESP version must be 2 or 3. script: SHA, on @user_script:1.",
-        ),
+        ("redis.setresp(4)", "-ERR RESP version must be 2 or 3. script: SHA, on @user_script:1."),
         (
             "redis.log(1)",
             "-ERR redis.log() requires two arguments or more. script: SHA, on @user_script:1.",
@@ -292,10 +236,7 @@ fn errors_carry_the_script_and_the_line() {
             "return cjson.decode('[1')",
             "-ERR user_script:1: Expected comma or array end but found T_END at character 3 script: SHA, on @user_script:1.",
         ),
-        (
-            "#!lua flags=x\nreturn 1",
-            "-ERR Unexpected flag in script shebang: x",
-        ),
+        ("#!lua flags=x\nreturn 1", "-ERR Unexpected flag in script shebang: x"),
         (
             "#!lua\nreturn foo",
             "-ERR user_script:2: Script attempted to access nonexistent global variable 'foo' script: SHA, on @user_script:2.",
@@ -324,26 +265,14 @@ fn nothing_shared_can_be_changed() {
         "setmetatable(getmetatable(''), {})",
     ] {
         let answer = eval(body);
-        assert!(
-            answer.contains("Attempt to modify a readonly table"),
-            "{body}: {answer}"
-        );
+        assert!(answer.contains("Attempt to modify a readonly table"), "{body}: {answer}");
     }
     check(&[
-        (
-            "return tostring(getmetatable(_G)) .. tostring(getmetatable(redis))",
-            "\"falsefalse\"",
-        ),
+        ("return tostring(getmetatable(_G)) .. tostring(getmetatable(redis))", "\"falsefalse\""),
         ("return getmetatable('').__index == string", ":1"),
         ("return ('x'):rep(3)", "\"xxx\""),
-        (
-            "local n = 0 for k, v in pairs(redis) do n = n + 1 v = nil end return n > 15",
-            ":1",
-        ),
-        (
-            "for k in pairs(_G) do if k == 'redis' then return k end end",
-            "\"redis\"",
-        ),
+        ("local n = 0 for k, v in pairs(redis) do n = n + 1 v = nil end return n > 15", ":1"),
+        ("for k in pairs(_G) do if k == 'redis' then return k end end", "\"redis\""),
         (
             "for _, n in pairs({'io','os','debug','package','require','dofile','loadfile','print','module','newproxy','getfenv','setfenv'}) do if pcall(function() return _G[n] end) then return n end end return 'none'",
             "\"none\"",
@@ -372,66 +301,27 @@ fn a_killed_script_cannot_hold_on() {
 #[test]
 fn greed_is_an_error() {
     for (body, part) in [
-        (
-            "local s = 'x' while true do s = s .. s end",
-            "not enough memory",
-        ),
+        ("local s = 'x' while true do s = s .. s end", "not enough memory"),
         ("return string.rep('x', 2^31 - 1)", "not enough memory"),
-        (
-            "local t = {} for i = 1, 1e9 do t[i] = {} end",
-            "not enough memory",
-        ),
-        (
-            "local function f() return f() + 1 end return f()",
-            "stack overflow",
-        ),
-        (
-            "local function f() return pcall(f) end return tostring(f())",
-            "\"",
-        ),
-        (
-            "local s = string.rep('a?', 100000) return string.find('a', s)",
-            "pattern too complex",
-        ),
-        (
-            "return table.concat(setmetatable({}, {}), 'x', 1, 2)",
-            "invalid value (nil)",
-        ),
-        (
-            "return select('#', unpack({}, 1, 1e7))",
-            "too many results to unpack",
-        ),
-        (
-            "local t = {} for i = 1, 3000 do t = {t} end return t",
-            "reached lua stack limit",
-        ),
+        ("local t = {} for i = 1, 1e9 do t[i] = {} end", "not enough memory"),
+        ("local function f() return f() + 1 end return f()", "stack overflow"),
+        ("local function f() return pcall(f) end return tostring(f())", "\""),
+        ("local s = string.rep('a?', 100000) return string.find('a', s)", "pattern too complex"),
+        ("return table.concat(setmetatable({}, {}), 'x', 1, 2)", "invalid value (nil)"),
+        ("return select('#', unpack({}, 1, 1e7))", "too many results to unpack"),
+        ("local t = {} for i = 1, 3000 do t = {t} end return t", "reached lua stack limit"),
         ("local t = {} t[1] = t return t", "reached lua stack limit"),
         (
             "local t = {} for i = 1, 3000 do t = {t} end return cjson.encode(t)",
             "excessive nesting (1001)",
         ),
-        (
-            "return cjson.decode(string.rep('[', 10000))",
-            "too many nested data structures (1001)",
-        ),
-        (
-            "return cmsgpack.unpack(string.rep('\\145', 100000))",
-            "Bad data format",
-        ),
-        (
-            "local t = {5,3,1,4,2,9,7} table.sort(t, function() return true end) return 'ok'",
-            "",
-        ),
+        ("return cjson.decode(string.rep('[', 10000))", "too many nested data structures (1001)"),
+        ("return cmsgpack.unpack(string.rep('\\145', 100000))", "Bad data format"),
+        ("local t = {5,3,1,4,2,9,7} table.sort(t, function() return true end) return 'ok'", ""),
         ("return string.rep('', 2^31 - 1)", "\"\""),
-        (
-            "return cjson.decode('[' .. string.rep('[],', 2000000) .. '1]')",
-            "not enough memory",
-        ),
+        ("return cjson.decode('[' .. string.rep('[],', 2000000) .. '1]')", "not enough memory"),
         ("return loadstring(string.dump(function() end))", "nil"),
-        (
-            "local s = string.rep('(', 300) return loadstring('return ' .. s)",
-            "nil",
-        ),
+        ("local s = string.rep('(', 300) return loadstring('return ' .. s)", "nil"),
         ("return string.format('%99999d', 1)", "invalid format"),
     ] {
         let answer = eval(body);
@@ -448,10 +338,7 @@ fn a_vm_survives_every_failure() {
         eval_in(&vm, &mut fake, "local s = 'x' while true do s = s .. s end");
         eval_in(&vm, &mut fake, "while true do end");
         eval_in(&vm, &mut fake, "return redis.call('nope')");
-        assert_eq!(
-            eval_in(&vm, &mut fake, "return redis.call('list')"),
-            "[\"a\" \"b\"]"
-        );
+        assert_eq!(eval_in(&vm, &mut fake, "return redis.call('list')"), "[\"a\" \"b\"]");
     }
 }
 
@@ -459,15 +346,8 @@ fn a_vm_survives_every_failure() {
 fn randomness_follows_the_seed() {
     let vm = vm();
     let draw = |seed| {
-        let mut fake = Fake {
-            seed,
-            ..Fake::default()
-        };
-        eval_in(
-            &vm,
-            &mut fake,
-            "return {math.random(1000),math.random(1000),math.random(5,9)}",
-        )
+        let mut fake = Fake { seed, ..Fake::default() };
+        eval_in(&vm, &mut fake, "return {math.random(1000),math.random(1000),math.random(5,9)}")
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
@@ -491,15 +371,8 @@ fn randomness_follows_the_seed() {
 fn settings_do_not_outlive_a_run() {
     let vm = vm();
     let mut fake = Fake::default();
-    eval_in(
-        &vm,
-        &mut fake,
-        "cjson.encode_max_depth(1) collectgarbage('stop') redis.setresp(3)",
-    );
-    assert_eq!(
-        eval_in(&vm, &mut fake, "return cjson.encode_max_depth()"),
-        ":1000"
-    );
+    eval_in(&vm, &mut fake, "cjson.encode_max_depth(1) collectgarbage('stop') redis.setresp(3)");
+    assert_eq!(eval_in(&vm, &mut fake, "return cjson.encode_max_depth()"), ":1000");
     assert_eq!(eval_in(&vm, &mut fake, "return {false}"), "[nil]");
 }
 
@@ -517,16 +390,10 @@ fn a_callers_panic_passes_through_and_the_vm_stays_usable() {
 
 #[test]
 fn compiled_scripts_are_bounded() {
-    let vm = Vm::new(Limits {
-        compiled_scripts_max: 10,
-        ..Limits::default()
-    });
+    let vm = Vm::new(Limits { compiled_scripts_max: 10, ..Limits::default() });
     let mut fake = Fake::default();
     for i in 0..1_000 {
-        assert_eq!(
-            eval_in(&vm, &mut fake, &format!("return {i}")),
-            format!(":{i}")
-        );
+        assert_eq!(eval_in(&vm, &mut fake, &format!("return {i}")), format!(":{i}"));
     }
     vm.forget_compiled();
     assert_eq!(eval_in(&vm, &mut fake, "return 1"), ":1");
@@ -546,11 +413,7 @@ fn script_timing() {
     struct Token(Vec<u8>);
     impl Caller for Token {
         fn call(&mut self, args: &[&[u8]]) -> Reply {
-            if args[0] == b"get" {
-                Reply::bulk(&self.0)
-            } else {
-                Reply::Integer(1)
-            }
+            if args[0] == b"get" { Reply::bulk(&self.0) } else { Reply::Integer(1) }
         }
         fn log(&mut self, _: i64, _: &[u8]) {}
         fn seed(&self) -> u64 {
@@ -576,14 +439,8 @@ fn script_timing() {
             for _ in 0..200_000 {
                 let argv: [&[u8]; 1] = [b"some-token-value"];
                 std::hint::black_box(
-                    vm.run(
-                        &sha,
-                        body.as_bytes(),
-                        &[b"key:0000012345"],
-                        &argv,
-                        &mut caller,
-                    )
-                    .unwrap(),
+                    vm.run(&sha, body.as_bytes(), &[b"key:0000012345"], &argv, &mut caller)
+                        .unwrap(),
                 );
             }
             best = best.min(start.elapsed().as_nanos() as f64 / 200_000.0);

@@ -61,14 +61,7 @@ impl Vm {
         // Cannot fail: the interpreter's memory is ours to govern.
         let _ = lua.set_memory_limit(limits.memory_bytes_max);
         let compiled = RefCell::default();
-        Self {
-            lua,
-            bridge,
-            shared,
-            limits,
-            compiled,
-            running: Cell::new(false),
-        }
+        Self { lua, bridge, shared, limits, compiled, running: Cell::new(false) }
     }
 
     /// Checks that `body` compiles, and keeps the result for [`Vm::run`] (SCRIPT LOAD).
@@ -111,9 +104,7 @@ impl Vm {
         caller: &mut dyn Caller,
     ) -> CommandResult {
         if self.running.get() {
-            return Err(CommandError::known(
-                "ERR This Redis command is not allowed from script",
-            ));
+            return Err(CommandError::known("ERR This Redis command is not allowed from script"));
         }
         self.make_room();
         let chunk = self.chunk(sha, body)?;
@@ -122,8 +113,7 @@ impl Vm {
         let limits = &self.limits;
         let result = self.shared.caller.enter(caller, || {
             let interval = limits.instructions_per_interrupt;
-            self.bridge
-                .run(chunk, keys, argv, interval, limits.memory_bytes_max)
+            self.bridge.run(chunk, keys, argv, interval, limits.memory_bytes_max)
         });
         match result {
             Ok(reply) => Ok(reply),
@@ -146,9 +136,7 @@ impl Vm {
         let code = Shebang::parse(body)?.code;
         let chunk = self.bridge.compile(code).map_err(|message| {
             let message = String::from_utf8_lossy(&message);
-            CommandError::new(format!(
-                "ERR Error compiling script (new function): {message}"
-            ))
+            CommandError::new(format!("ERR Error compiling script (new function): {message}"))
         })?;
         if self.compiled.borrow().len() >= self.limits.compiled_scripts_max {
             self.forget_compiled();
@@ -174,9 +162,7 @@ impl Vm {
 
 impl std::fmt::Debug for Vm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vm")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Vm").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

@@ -13,18 +13,9 @@ pub(super) fn decode(
     array_mt: &Table,
 ) -> Result<Value, LibError> {
     if text.len() >= 2 && (text[0] == 0 || text[1] == 0) {
-        return Err(LibError::text(
-            "JSON parser does not support UTF-16 or UTF-32",
-        ));
+        return Err(LibError::text("JSON parser does not support UTF-16 or UTF-32"));
     }
-    let mut decoder = Decoder {
-        lua,
-        text,
-        at: 0,
-        settings,
-        array_mt,
-        scratch: Vec::new(),
-    };
+    let mut decoder = Decoder { lua, text, at: 0, settings, array_mt, scratch: Vec::new() };
     let token = decoder.token();
     let value = decoder.value(token, 0)?;
     match decoder.token() {
@@ -84,9 +75,7 @@ type Placed = (usize, Token);
 
 fn unexpected(wanted: &str, (at, found): &Placed) -> LibError {
     let (found, character) = (found.name(), at + 1);
-    LibError::text(format!(
-        "Expected {wanted} but found {found} at character {character}"
-    ))
+    LibError::text(format!("Expected {wanted} but found {found} at character {character}"))
 }
 
 impl Decoder<'_> {
@@ -240,20 +229,14 @@ impl Decoder<'_> {
         } else if has_prefix(body, b"nan") {
             (3, f64::NAN)
         } else if has_prefix(body, b"0x") && body.get(2).is_some_and(u8::is_ascii_hexdigit) {
-            let digits = body[2..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_hexdigit())
-                .count();
+            let digits = body[2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
             let value = body[2..2 + digits].iter().fold(0.0, |value, &byte| {
                 value * 16.0 + f64::from(char::from(byte).to_digit(16).unwrap_or(0))
             });
             (2 + digits, value)
         } else {
             let len = decimal_len(body);
-            match std::str::from_utf8(&body[..len])
-                .ok()
-                .and_then(|text| text.parse().ok())
-            {
+            match std::str::from_utf8(&body[..len]).ok().and_then(|text| text.parse().ok()) {
                 Some(value) => (len, value),
                 None => return Token::Error("invalid number"),
             }
@@ -268,9 +251,7 @@ impl Decoder<'_> {
         self.at += 1;
         loop {
             let rest = &self.text[self.at..];
-            let plain = rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\' | 0));
+            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0));
             let plain = plain.unwrap_or(rest.len());
             self.scratch.extend_from_slice(&rest[..plain]);
             self.at += plain;
@@ -299,8 +280,7 @@ impl Decoder<'_> {
             Some(b'u') => {
                 let (symbol, len) =
                     unicode(&self.text[at..]).ok_or((at, "invalid unicode escape code"))?;
-                self.scratch
-                    .extend_from_slice(symbol.encode_utf8(&mut [0; 4]).as_bytes());
+                self.scratch.extend_from_slice(symbol.encode_utf8(&mut [0; 4]).as_bytes());
                 self.at += len;
                 return Ok(());
             }
@@ -322,32 +302,21 @@ fn unicode(text: &[u8]) -> Option<(char, usize)> {
     if unit & 0x400 != 0 || low & 0xfc00 != 0xdc00 {
         return None;
     }
-    Some((
-        char::from_u32(0x1_0000 + ((unit & 0x3ff) << 10) + (low & 0x3ff))?,
-        12,
-    ))
+    Some((char::from_u32(0x1_0000 + ((unit & 0x3ff) << 10) + (low & 0x3ff))?, 12))
 }
 
 fn hex_escape(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
-    digits.iter().try_fold(0, |unit, &byte| {
-        Some(unit * 16 + char::from(byte).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |unit, &byte| Some(unit * 16 + char::from(byte).to_digit(16)?))
 }
 
 fn has_prefix(text: &[u8], prefix: &[u8]) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// How many bytes at the start of `text` are a decimal number; 0 if it has no digit.
 fn decimal_len(text: &[u8]) -> usize {
-    let digits = |from: usize| {
-        text[from..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count()
-    };
+    let digits = |from: usize| text[from..].iter().take_while(|b| b.is_ascii_digit()).count();
     let whole = digits(0);
     let mut len = whole;
     if text.get(len) == Some(&b'.') {

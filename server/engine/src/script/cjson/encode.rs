@@ -12,11 +12,7 @@ pub(super) fn encode(
     settings: &Settings,
     array_mt: &Table,
 ) -> Result<Vec<u8>, LibError> {
-    let mut encoder = Encoder {
-        settings,
-        array_mt,
-        out: Vec::with_capacity(128),
-    };
+    let mut encoder = Encoder { settings, array_mt, out: Vec::with_capacity(128) };
     encoder.value(value, 0)?;
     Ok(encoder.out)
 }
@@ -73,14 +69,12 @@ impl Encoder<'_> {
         if n.trunc() == n && n.abs() < 1e9 && n.to_bits() != (-0.0_f64).to_bits() {
             let digits = self.settings.number_precision;
             if digits >= 9 {
-                self.out
-                    .extend_from_slice(itoa::Buffer::new().format(n as i64).as_bytes());
+                self.out.extend_from_slice(itoa::Buffer::new().format(n as i64).as_bytes());
                 return Ok(());
             }
         }
         let precision = self.settings.number_precision as usize;
-        self.out
-            .extend_from_slice(format_g(n, precision).as_bytes());
+        self.out.extend_from_slice(format_g(n, precision).as_bytes());
         Ok(())
     }
 
@@ -115,9 +109,7 @@ impl Encoder<'_> {
 
     fn table(&mut self, table: &Table, depth: i64) -> Result<(), LibError> {
         if depth > self.settings.encode_max_depth {
-            return Err(LibError::text(format!(
-                "Cannot serialise, excessive nesting ({depth})"
-            )));
+            return Err(LibError::text(format!("Cannot serialise, excessive nesting ({depth})")));
         }
         match self.shape(table)? {
             Shape::Array(len) => self.array(table, len, depth),
@@ -148,11 +140,7 @@ impl Encoder<'_> {
             }
             return Ok(Shape::Object);
         }
-        Ok(if highest > 0 {
-            Shape::Array(highest)
-        } else {
-            Shape::Object
-        })
+        Ok(if highest > 0 { Shape::Array(highest) } else { Shape::Object })
     }
 
     fn array(&mut self, table: &Table, len: i64, depth: i64) -> Result<(), LibError> {

@@ -60,11 +60,7 @@ struct Store {
 impl Store {
     fn get(&self) -> Settings {
         let (run, settings) = self.current.get();
-        if run == self.shared.run.get() {
-            settings
-        } else {
-            DEFAULT
-        }
+        if run == self.shared.run.get() { settings } else { DEFAULT }
     }
 
     fn change(&self, change: impl FnOnce(&mut Settings)) {
@@ -79,11 +75,8 @@ pub(crate) fn table(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     let array_mt = lua.create_table()?;
     // Out of the scripts' reach, or they would leave marks on it for later runs.
     array_mt.raw_set("__metatable", false)?;
-    let store = Rc::new(Store {
-        shared: Rc::clone(shared),
-        current: Cell::new((0, DEFAULT)),
-        array_mt,
-    });
+    let store =
+        Rc::new(Store { shared: Rc::clone(shared), current: Cell::new((0, DEFAULT)), array_mt });
     let table = lua.create_table()?;
     table.raw_set("_NAME", "cjson")?;
     table.raw_set("_VERSION", "2.1.0")?;
@@ -95,20 +88,14 @@ pub(crate) fn table(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     add("encode", encode)?;
     add("decode", decode)?;
     add("encode_sparse_array", encode_sparse_array)?;
-    add("encode_max_depth", |s, a| {
-        depth(s, a, |settings| &mut settings.encode_max_depth)
-    })?;
-    add("decode_max_depth", |s, a| {
-        depth(s, a, |settings| &mut settings.decode_max_depth)
-    })?;
+    add("encode_max_depth", |s, a| depth(s, a, |settings| &mut settings.encode_max_depth))?;
+    add("decode_max_depth", |s, a| depth(s, a, |settings| &mut settings.decode_max_depth))?;
     add("encode_number_precision", |s, a| {
         too_many(a, 1)?;
         integer(s, a, 1, 1, 14, |settings| &mut settings.number_precision)
             .and_then(|n| one(Value::Integer(n)))
     })?;
-    add("encode_keep_buffer", |s, a| {
-        switch(s, a, |settings| &mut settings.keep_buffer)
-    })?;
+    add("encode_keep_buffer", |s, a| switch(s, a, |settings| &mut settings.keep_buffer))?;
     add("decode_invalid_numbers", |s, a| {
         switch(s, a, |settings| &mut settings.decode_invalid_numbers)
     })?;
@@ -132,12 +119,7 @@ fn decode(store: &Store, args: &Args<'_>) -> LibResult {
         return Err(args.bad(1, "expected 1 argument"));
     }
     let text = args.string(1)?;
-    one(decode::decode(
-        args.lua,
-        &text.as_bytes(),
-        &store.get(),
-        &store.array_mt,
-    )?)
+    one(decode::decode(args.lua, &text.as_bytes(), &store.get(), &store.array_mt)?)
 }
 
 fn too_many(args: &Args<'_>, most: usize) -> Result<(), LibError> {
@@ -151,14 +133,7 @@ type Field<T> = fn(&mut Settings) -> &mut T;
 
 fn depth(store: &Store, args: &Args<'_>, field: Field<i64>) -> LibResult {
     too_many(args, 1)?;
-    one(Value::Integer(integer(
-        store,
-        args,
-        1,
-        1,
-        i64::from(i32::MAX),
-        field,
-    )?))
+    one(Value::Integer(integer(store, args, 1, 1, i64::from(i32::MAX), field)?))
 }
 
 /// Sets an integer setting from an argument that may be absent; answers its value.
@@ -189,10 +164,7 @@ fn option(args: &Args<'_>, options: &[&str]) -> Result<Option<usize>, LibError> 
         _ => {
             let text = args.string(1)?;
             let text = text.as_bytes();
-            match options
-                .iter()
-                .position(|option| option.as_bytes() == &*text)
-            {
+            match options.iter().position(|option| option.as_bytes() == &*text) {
                 Some(index) => Ok(Some(index)),
                 None => {
                     let text = String::from_utf8_lossy(&text);
@@ -215,11 +187,8 @@ fn encode_invalid_numbers(store: &Store, args: &Args<'_>) -> LibResult {
     too_many(args, 1)?;
     if let Some(index) = option(args, &["off", "on", "null"])? {
         store.change(|settings| {
-            settings.encode_invalid_numbers = [
-                InvalidNumbers::Refuse,
-                InvalidNumbers::Write,
-                InvalidNumbers::Null,
-            ][index];
+            settings.encode_invalid_numbers =
+                [InvalidNumbers::Refuse, InvalidNumbers::Write, InvalidNumbers::Null][index];
         });
     }
     match store.get().encode_invalid_numbers {
@@ -236,16 +205,8 @@ fn encode_sparse_array(store: &Store, args: &Args<'_>) -> LibResult {
         store.change(|settings| settings.sparse_convert = index == 1);
     }
     let most = i64::from(i32::MAX);
-    let ratio = integer(store, args, 2, 0, most, |settings| {
-        &mut settings.sparse_ratio
-    })?;
-    let safe = integer(store, args, 3, 0, most, |settings| {
-        &mut settings.sparse_safe
-    })?;
+    let ratio = integer(store, args, 2, 0, most, |settings| &mut settings.sparse_ratio)?;
+    let safe = integer(store, args, 3, 0, most, |settings| &mut settings.sparse_safe)?;
     let convert = Value::Boolean(store.get().sparse_convert);
-    Ok(MultiValue::from_iter([
-        convert,
-        Value::Integer(ratio),
-        Value::Integer(safe),
-    ]))
+    Ok(MultiValue::from_iter([convert, Value::Integer(ratio), Value::Integer(safe)]))
 }
