@@ -11,9 +11,7 @@ use mlua::ffi::{self, lua_State};
 use super::command::push_bytes;
 use super::lua::{is_kill, raise_kill};
 use super::result::string_at;
-
-/// The longest pattern `string.find` and its kin accept: the matcher recurses once per item.
-const PATTERN_LEN_MAX: usize = 2_048;
+use crate::script::pattern;
 
 /// `pcall` as Redis has it: an error table with a text comes out as that text.
 pub(super) unsafe extern "C-unwind" fn pcall(state: *mut lua_State) -> c_int {
@@ -158,27 +156,50 @@ unsafe extern "C-unwind" fn guarded(state: *mut lua_State) -> c_int {
     }
 }
 
-/// Makes `capped` closures: (function) → function.
+/// Makes `capped` closures: (function, whether it searches for all matches) → function.
 pub(super) unsafe extern "C-unwind" fn make_capped(state: *mut lua_State) -> c_int {
-    // SAFETY: nothing owned.
+    // SAFETY: nothing owned; the sandbox passes two values.
     unsafe {
-        ffi::lua_settop(state, 1);
-        ffi::lua_pushcclosure(state, capped, 1);
+        ffi::lua_settop(state, 2);
+        ffi::lua_pushcclosure(state, capped, 2);
         1
     }
 }
 
-/// A pattern function that refuses patterns deep enough to overflow the C stack.
+/// A pattern function that refuses what would overflow the C stack or hold the thread.
 unsafe extern "C-unwind" fn capped(state: *mut lua_State) -> c_int {
     // SAFETY: upvalue 1 is string.find, match, gmatch or gsub, which use no upvalue of their own.
     unsafe {
-        if ffi::lua_type(state, 2) == ffi::LUA_TSTRING
-            && ffi::lua_objlen(state, 2) > PATTERN_LEN_MAX
-            && string_at(state, 2).iter().any(|byte| b"^$*+?.([%-".contains(byte))
-        {
+        if !is_bounded(state) {
             return ffi::luaL_error(state, c"pattern too complex".as_ptr());
         }
         forward(state, ffi::lua_upvalueindex(1))
+    }
+}
+
+/// Whether the search for which the arguments stand ends soon.
+unsafe fn is_bounded(state: *mut lua_State) -> bool {
+    // SAFETY: reads of strings and numbers, nothing raises; the strings stay on the stack.
+    unsafe {
+        if ffi::lua_type(state, 1) != ffi::LUA_TSTRING
+            || ffi::lua_type(state, 2) != ffi::LUA_TSTRING
+        {
+            // A number is a short subject or a plain pattern; the rest is a type error.
+            return true;
+        }
+        let (subject, pattern) = (string_at(state, 1), string_at(state, 2));
+        if ffi::lua_toboolean(state, ffi::lua_upvalueindex(2)) != 0 {
+            return pattern::is_affordable(subject, pattern, pattern::Extent::All);
+        }
+        // The third argument is where to begin, negative from the end.
+        let len = subject.len() as f64;
+        let begin = ffi::lua_tonumber(state, 3);
+        let begin = if begin < 0.0 { len + begin } else { begin - 1.0 };
+        let subject = &subject[begin.clamp(0.0, len) as usize..];
+        if ffi::lua_toboolean(state, 4) != 0 {
+            return pattern::is_affordable_plain(subject, pattern);
+        }
+        pattern::is_affordable(subject, pattern, pattern::Extent::First)
     }
 }
 

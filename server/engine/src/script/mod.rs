@@ -16,6 +16,7 @@ mod cmsgpack;
 pub(crate) mod number;
 #[cfg(test)]
 mod oracle_tests;
+pub(crate) mod pattern;
 mod random;
 mod redis_lib;
 mod sandbox;

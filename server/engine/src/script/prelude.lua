@@ -112,8 +112,11 @@ table.insert = raw.make_guarded(real_of, table.insert)
 
 local string = {}
 for name, value in next, standard.string do string[name] = value end
-for _, name in next, { 'find', 'match', 'gmatch', 'gfind', 'gsub' } do
-    string[name] = raw.make_capped(string[name])
+for _, name in next, { 'find', 'match' } do
+    string[name] = raw.make_capped(string[name], false)
+end
+for _, name in next, { 'gmatch', 'gfind', 'gsub' } do
+    string[name] = raw.make_capped(string[name], true)
 end
 string.rep = raw.make_rep(string.rep)
 

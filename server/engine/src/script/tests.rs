@@ -307,6 +307,16 @@ fn greed_is_an_error() {
         ("local function f() return f() + 1 end return f()", "stack overflow"),
         ("local function f() return pcall(f) end return tostring(f())", "\""),
         ("local s = string.rep('a?', 100000) return string.find('a', s)", "pattern too complex"),
+        (
+            "return string.find(string.rep('a', 1000), string.rep('a-', 20) .. 'b')",
+            "pattern too complex",
+        ),
+        ("return string.gsub(string.rep('a', 100000), 'a-b', '')", "pattern too complex"),
+        ("return #string.gsub(string.rep('ab ', 1000000), '%s+', '')", ":2000000"),
+        (
+            "return string.find(string.rep('a', 5000000), string.rep('a', 2000000) .. 'b', 1, true)",
+            "pattern too complex",
+        ),
         ("return table.concat(setmetatable({}, {}), 'x', 1, 2)", "invalid value (nil)"),
         ("return select('#', unpack({}, 1, 1e7))", "too many results to unpack"),
         ("local t = {} for i = 1, 3000 do t = {t} end return t", "reached lua stack limit"),
