@@ -5,12 +5,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mlua::ffi::{self, lua_State};
 use smallvec::SmallVec;
 
-use super::lua::{Shared, keep_panic, raise_kill, shared_upvalue};
+use super::lua::{Shared, raise_kill, shared_upvalue};
 use super::result::string_at;
 use crate::script::number;
 use crate::{CommandError, Reply};
@@ -92,21 +91,13 @@ unsafe fn perform(state: *mut lua_State, shared: &Shared) -> bool {
                 _ => next_number.next().map_or(&b""[..], number::Text::as_bytes),
             })
             .collect();
-        let answer = catch_unwind(AssertUnwindSafe(|| shared.caller.with(|c| c.call(&args))));
-        match answer {
-            Ok(reply) => {
-                let none = || {
-                    Reply::error(CommandError::known(
-                        "ERR redis.call/pcall can only be called inside a script invocation",
-                    ))
-                };
-                shared.reply.replace(reply.unwrap_or_else(none));
+        match shared.ask(|caller| caller.call(&args)) {
+            Some(reply) => {
+                shared.reply.replace(reply);
                 true
             }
-            Err(panic) => {
-                keep_panic(shared, panic);
-                false
-            }
+            // The caller panicked. It is always there, for scripts run only inside `enter`.
+            None => false,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::base;
 use super::command::{push_bytes, redis_call, redis_pcall};
 use super::result::{error_text, raw_field, read_reply, string_at};
 use super::scoped::CallerSlot;
-use crate::script::Interrupt;
+use crate::script::{Caller, Interrupt};
 use crate::{CommandError, Reply};
 
 /// Its address is the error value that means "this script is being killed".
@@ -66,6 +66,20 @@ impl Default for Shared {
             error_line: Cell::new(0),
             instructions: Cell::new(0),
             instructions_per_interrupt: Cell::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Lends the caller to a library function; `None` if there is none or it panicked. Such a
+    /// panic goes on when the run has ended, for Lua's `pcall` must not swallow it.
+    pub(crate) fn ask<R>(&self, question: impl FnOnce(&mut dyn Caller) -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(|| self.caller.with(question))) {
+            Ok(answer) => answer,
+            Err(panic) => {
+                keep_panic(self, panic);
+                None
+            }
         }
     }
 }
@@ -220,7 +234,7 @@ impl Bridge {
             ffi::lua_pushlightuserdata(state, (&raw const frame).cast_mut().cast::<c_void>());
             let status = ffi::lua_pcall(state, 1, 1, base + 1);
             ffi::lua_sethook(state, None, 0, 0);
-            let result = if status == 0 {
+            let result = if status == 0 && shared.kill.borrow().is_none() {
                 Ok(self.result(base + 2, memory_max))
             } else {
                 Err(self.failure(base + 2))
@@ -381,17 +395,13 @@ fn must_die(shared: &Shared) -> bool {
     if shared.kill.borrow().is_some() {
         return true;
     }
-    let answer = catch_unwind(AssertUnwindSafe(|| shared.caller.with(|c| c.interrupt(so_far))));
-    match answer {
-        Ok(None | Some(Interrupt::Continue)) => false,
-        Ok(Some(Interrupt::Kill(error))) => {
+    match shared.ask(|caller| caller.interrupt(so_far)) {
+        Some(Interrupt::Kill(error)) => {
             shared.kill.replace(Some(error));
             true
         }
-        Err(panic) => {
-            keep_panic(shared, panic);
-            true
-        }
+        // A panic of the caller is a kill, too.
+        _ => shared.kill.borrow().is_some(),
     }
 }
 

@@ -34,7 +34,7 @@ local function copy(from, names)
 end
 
 local base = copy(standard, [[
-    assert error gcinfo getmetatable ipairs next rawequal rawget select tonumber tostring type
+    assert error getmetatable ipairs next rawequal rawget select tonumber tostring type
     unpack _VERSION
 ]])
 for name, value in next, base do globals[name] = value end
@@ -83,16 +83,19 @@ globals.load = function(reader, name)
     return load_text(concat(pieces), name or '=(load)')
 end
 
--- A script must not leave the collector stopped or mistuned for the next one.
+-- A script must not leave the collector stopped or mistuned for the next one, and what it may
+-- write must not depend on this thread's history: the count is always 0.
 function globals.collectgarbage(option)
-    if option == nil or option == 'collect' or option == 'count' or option == 'step' then
+    if option == nil or option == 'collect' or option == 'step' then
         return collectgarbage(option)
     end
-    if option == 'stop' or option == 'restart' or option == 'setpause' or option == 'setstepmul' then
+    if option == 'count' or option == 'stop' or option == 'restart' or option == 'setpause'
+        or option == 'setstepmul' then
         return 0
     end
     error("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(option) .. "')", 2)
 end
+function globals.gcinfo() return 0 end
 
 local coroutine = copy(standard.coroutine, 'create running status wrap yield')
 local function resumed(ok, ...)

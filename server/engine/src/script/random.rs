@@ -38,10 +38,8 @@ fn random(shared: &Shared, args: &Args<'_>) -> LibResult {
 
 /// One step of SplitMix64 (Steele, Lea and Flood, 2014).
 fn next(shared: &Shared) -> u64 {
-    let state = shared
-        .random
-        .get()
-        .unwrap_or_else(|| shared.caller.with(|caller| caller.seed()).unwrap_or(0));
+    let state =
+        shared.random.get().unwrap_or_else(|| shared.ask(|caller| caller.seed()).unwrap_or(0));
     let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     shared.random.set(Some(state));
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -118,7 +118,7 @@ fn log(shared: &Shared, args: &Args<'_>) -> LibResult {
             text.extend_from_slice(&part.as_bytes());
         }
     }
-    shared.caller.with(|caller| caller.log(level, &text));
+    shared.ask(|caller| caller.log(level, &text));
     Ok(MultiValue::new())
 }
 
@@ -132,7 +132,7 @@ fn setresp(shared: &Shared, args: &Args<'_>) -> LibResult {
         _ => return Err(LibError::Reply("ERR RESP version must be 2 or 3.")),
     };
     shared.resp3.set(version == RespVersion::Resp3);
-    shared.caller.with(|caller| caller.set_resp(version));
+    shared.ask(|caller| caller.set_resp(version));
     Ok(MultiValue::new())
 }
 
@@ -156,7 +156,7 @@ fn acl_check_cmd(shared: &Shared, args: &Args<'_>) -> LibResult {
         });
     }
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-    match shared.caller.with(|caller| caller.acl_check(&slices)).flatten() {
+    match shared.ask(|caller| caller.acl_check(&slices)).flatten() {
         Some(allowed) => one(Value::Boolean(allowed)),
         None => Err(LibError::Reply("ERR Invalid command passed to redis.acl_check_cmd()")),
     }

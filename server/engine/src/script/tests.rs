@@ -51,6 +51,7 @@ impl Caller for Fake {
         }
     }
     fn log(&mut self, level: i64, text: &[u8]) {
+        assert_ne!(text, b"panic");
         self.logged.push((level, text.to_vec()));
     }
     fn seed(&self) -> u64 {
@@ -390,12 +391,13 @@ fn settings_do_not_outlive_a_run() {
 fn a_callers_panic_passes_through_and_the_vm_stays_usable() {
     let vm = vm();
     let mut fake = Fake::default();
-    let body = b"pcall(redis.call, 'panic') return 1";
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        vm.run(&Sha::of(body), body, &[], &[], &mut fake)
-    }));
-    assert!(result.is_err());
-    assert_eq!(eval_in(&vm, &mut fake, "return 1"), ":1");
+    for body in ["pcall(redis.call, 'panic') return 1", "pcall(redis.log, 1, 'panic') return 1"] {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            vm.run(&Sha::of(body.as_bytes()), body.as_bytes(), &[], &[], &mut fake)
+        }));
+        assert!(result.is_err());
+        assert_eq!(eval_in(&vm, &mut fake, "return 1"), ":1");
+    }
 }
 
 #[test]
