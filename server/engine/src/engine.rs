@@ -17,12 +17,15 @@ use crate::host::{Alone, Host};
 use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
 use crate::raw::Value;
 use crate::reply::{CommandResult, Reply};
+use crate::script::{Sha, Shebang};
+use crate::scripts::Scripts;
 use crate::time::{DbIndex, UnixMillis};
 
 /// A node's whole state, and what runs commands on it.
 #[derive(Debug)]
 pub struct Engine {
     keyspace: Keyspace,
+    scripts: Scripts,
 }
 
 /// One command of a transaction.
@@ -98,13 +101,31 @@ impl Engine {
     /// An empty engine of `databases` databases; `seed` as for [`Keyspace::new`].
     #[must_use]
     pub fn new(databases: u16, seed: u64) -> Self {
-        Self { keyspace: Keyspace::new(databases, seed) }
+        Self { keyspace: Keyspace::new(databases, seed), scripts: Scripts::default() }
     }
 
     /// The keys.
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// The scripts known by name.
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// SCRIPT LOAD: keeps a script until SCRIPT FLUSH and returns its name.
+    ///
+    /// # Errors
+    /// `ERR Error compiling script …`, or an error in its first line.
+    pub fn load_script(&self, body: &[u8]) -> Result<Sha, CommandError> {
+        let sha = Sha::of(body);
+        let flags = Shebang::parse(body)?.flags;
+        commands::scripting::compile(self, &sha, body)?;
+        self.scripts.load(sha, body, flags);
+        Ok(sha)
     }
 
     /// Which shards a command needs.
@@ -115,6 +136,9 @@ impl Engine {
             && let Some(key) = args.get(index)
         {
             return Plan::One(self.place(db, key));
+        }
+        if matches!(row.handler, Handler::Script(_)) && self.reaches_beyond_keys(row, args) {
+            return Plan::All;
         }
         match row.scope {
             Scope::Free => Plan::Nothing,
@@ -138,6 +162,14 @@ impl Engine {
         }
     }
 
+    /// Whether a script is known to touch keys that it does not declare.
+    fn reaches_beyond_keys(&self, row: &Command, args: Args<'_>) -> bool {
+        let Some(text) = args.get(1) else { return false };
+        let sha =
+            if row.name.starts_with("evalsha") { Sha::parse(text) } else { Some(Sha::of(text)) };
+        sha.and_then(|sha| self.scripts.find(&sha)).is_some_and(|script| script.is_undeclared())
+    }
+
     #[inline]
     fn place(&self, db: DbIndex, key: &[u8]) -> Place {
         Place { db, shard: Keyspace::shard_of(self.keyspace.hash(key)) }
@@ -156,6 +188,7 @@ impl Engine {
         let plan = self.plan(row, args, context.db);
         let mode = match row.handler {
             Handler::Read(_) => LockMode::Read,
+            Handler::Script(_) if row.flags.has(Flags::READONLY) => LockMode::Read,
             _ => LockMode::Write,
         };
         let mut view = match View::lock(&self.keyspace, &plan, mode, context, host) {
@@ -167,7 +200,7 @@ impl Engine {
             Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
             Err(ScriptError::NeedsEverything) => {
                 drop(view);
-                self.run_with_everything(row, args, context, host, effects)
+                self.run_with_everything(row, args, mode, context, host, effects)
             }
         }
     }
@@ -177,12 +210,12 @@ impl Engine {
         &self,
         row: &'static Command,
         args: Args<'_>,
+        mode: LockMode,
         context: Context,
         host: &dyn Host,
         effects: &mut Effects,
     ) -> Outcome {
-        let mut view = match View::lock(&self.keyspace, &Plan::All, LockMode::Write, context, host)
-        {
+        let mut view = match View::lock(&self.keyspace, &Plan::All, mode, context, host) {
             Ok(view) => view,
             Err(error) => return Outcome::error(error),
         };

@@ -1,6 +1,7 @@
 //! Commands about sessions and the server rather than about keys.
 
 pub mod connection;
+pub mod script;
 pub mod subscribe;
 
 use holdfast_engine::command::Args;

@@ -2,6 +2,7 @@
 //! of each file beside their handlers.
 
 pub mod keys;
+pub mod scripting;
 pub mod server;
 pub mod string;
 
@@ -22,6 +23,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::copy::ROWS,
     keys::browse::ROWS,
     keys::object::ROWS,
+    scripting::ROWS,
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,

@@ -13,7 +13,7 @@ mod side;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
@@ -110,6 +110,15 @@ impl Keyspace {
 
     fn guard_creation(&self) -> MutexGuard<'_, ()> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `guard_creation`, without waiting.
+    fn try_guard_creation(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.creating.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The database, created if this is its first use. Must not be called while shards are held,

@@ -191,27 +191,48 @@ impl<'k> View<'k> {
         self.held.everything.is_some()
     }
 
-    /// Tries to hold the key's shard too, without waiting. A script that has not declared the
-    /// key calls this; see the invariant in `lock.rs`.
+    /// Tries to hold a further shard, without waiting. A script that has not declared a key
+    /// calls this; see the invariant in `lock.rs`.
     #[must_use]
-    pub fn widen(&mut self, key: &[u8]) -> bool {
-        let place = self.place(self.keyspace.hash(key));
+    pub fn widen_to(&mut self, place: Place) -> bool {
+        let Err(at) = self.held.shards.binary_search_by_key(&place, |held| held.place) else {
+            return true;
+        };
         let db = match (self.keyspace.existing(place.db), &self.held.everything) {
             (Some(db), _) => db,
             (None, Some(_)) => self.keyspace.create(place.db),
             // Creating a database waits, which this view may not while it holds shards.
-            (None, None) => return false,
-        };
-        match self.held.shards.binary_search_by_key(&place, |held| held.place) {
-            Ok(_) => true,
-            Err(at) => match try_shard(db, place, self.mode) {
-                Some(shard) => {
-                    self.held.shards.insert(at, shard);
-                    true
-                }
-                None => false,
+            (None, None) => match self.keyspace.try_guard_creation() {
+                Some(_creating) => self.keyspace.create(place.db),
+                None => return false,
             },
+        };
+        match try_shard(db, place, self.mode) {
+            Some(shard) => {
+                self.held.shards.insert(at, shard);
+                true
+            }
+            None => false,
         }
+    }
+
+    /// Tries to hold every shard, without waiting; what could be had is kept.
+    #[must_use]
+    pub fn widen_to_all(&mut self) -> bool {
+        if self.covers_all() {
+            return true;
+        }
+        let Some(creating) = self.keyspace.try_guard_creation() else { return false };
+        for index in 0..self.keyspace.databases() {
+            let db = DbIndex(index);
+            if self.keyspace.existing(db).is_some()
+                && !all_places(db).all(|place| self.widen_to(place))
+            {
+                return false;
+            }
+        }
+        self.held.everything = Some(creating);
+        true
     }
 
     /// Makes sure the current database is held, when all the others are: a script or a
@@ -220,9 +241,15 @@ impl<'k> View<'k> {
         if self.covers_all() && self.keyspace.existing(self.context.db).is_none() {
             let db = self.keyspace.create(self.context.db);
             for place in all_places(self.context.db) {
-                if let Some(shard) = try_shard(db, place, self.mode) {
-                    self.held.shards.push(shard);
-                }
+                // Another command may have slipped in since the database appeared; it holds
+                // its shard for a moment and waits for nothing.
+                let shard = loop {
+                    match try_shard(db, place, self.mode) {
+                        Some(shard) => break shard,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                self.held.shards.push(shard);
             }
             self.held.shards.sort_by_key(|held| held.place);
         }
