@@ -109,6 +109,26 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// Runs `work`, which allocates at most `bytes` in the interpreter, with the memory limit lifted
+/// if that much is left: under a limit mlua guards every allocation by a protected call, which
+/// doubles the cost of building a table.
+pub(crate) fn with_room<R>(lua: &Lua, bytes: usize, work: impl FnOnce() -> R) -> R {
+    struct Restore<'a>(&'a Lua, usize);
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            // Cannot fail: the interpreter's memory is ours to govern.
+            let _ = self.0.set_memory_limit(self.1);
+        }
+    }
+    let limit = lua.set_memory_limit(0).unwrap_or(0);
+    let restore = Restore(lua, limit);
+    if limit.saturating_sub(lua.used_memory()) < bytes {
+        drop(restore);
+        return work();
+    }
+    work()
+}
+
 /// How many values a function may return: Lua's own bound, less what a call needs.
 pub(crate) const RESULTS_MAX: usize = 7_900;
 

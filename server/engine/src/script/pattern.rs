@@ -374,4 +374,20 @@ mod tests {
         assert!(!affordable(&format!("{}b", "a-".repeat(20))));
         assert!(!affordable("a-b"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_rehearsal_ends_where_lua_ends(subject in "[ab()]{0,12}", pattern in "[ab.%()*+?\\[\\]^$-]{0,8}") {
+            use crate::script::tests::{Fake, show, vm};
+            // The leading `^` keeps Lua at the first byte, where the rehearsal is asked, too.
+            let body = b"local _, e = string.find(ARGV[1], '^' .. ARGV[2]) return e";
+            let argv = [subject.as_bytes(), pattern.as_bytes()];
+            let sha = crate::script::Sha::of(body);
+            if let Ok(reply) = vm().run(&sha, body, &[], &argv, &mut Fake::default()) {
+                let ours = end_of_match(&subject, &pattern);
+                let ours = ours.map_or("nil".to_owned(), |end| format!(":{end}"));
+                proptest::prop_assert_eq!(show(&reply), ours);
+            }
+        }
+    }
 }

@@ -419,6 +419,45 @@ fn the_log_reaches_the_caller() {
     assert_eq!(fake.logged, [(3, b"a 1".to_vec())]);
 }
 
+proptest::proptest! {
+    #[test]
+    fn libraries_withstand_any_bytes(
+        a in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        json in "[\\[\\]{}:,\"\\\\u0-9a-feE+. tnl-]{0,30}",
+        format in "[<>!0-9bBhHlLTiIfdscx ]{0,12}",
+        n in proptest::num::f64::ANY,
+    ) {
+        // The libraries answer or raise; a panic of theirs would come out as `unknown error`.
+        let vm = vm();
+        let n = n.to_string();
+        for body in [
+            "return cjson.encode({ARGV[1], tonumber(ARGV[4]) or 1})",
+            "return cjson.decode(ARGV[1])",
+            "return cjson.decode(ARGV[2])",
+            "return cmsgpack.unpack(ARGV[1])",
+            "return {cmsgpack.unpack_limit(ARGV[1], 2, 3)}",
+            "return cmsgpack.unpack(cmsgpack.pack(ARGV[1], tonumber(ARGV[4])))",
+            "return {struct.unpack(ARGV[3], ARGV[1])}",
+            "return struct.pack(ARGV[3], ARGV[4], ARGV[4], ARGV[4], ARGV[4], ARGV[4], ARGV[4])",
+            "return struct.size(ARGV[3])",
+            "return struct.unpack(ARGV[1], ARGV[1], #ARGV[1])",
+            "return bit.tohex(tonumber(ARGV[4]) or 0, #ARGV[1] - 20)",
+            "return math.random(tonumber(ARGV[4]) or 1)",
+            "return ARGV[1]:find(ARGV[2]) or ARGV[2]:match(ARGV[1])",
+            "return {ARGV[1]:gsub(ARGV[3], '%0%0')}",
+            "return loadstring(ARGV[1])",
+            "return {map={[ARGV[1]]={set={[ARGV[2]]=true}}}}",
+        ] {
+            let argv: [&[u8]; 4] = [&a, json.as_bytes(), format.as_bytes(), n.as_bytes()];
+            let sha = Sha::of(body.as_bytes());
+            let answer = vm.run(&sha, body.as_bytes(), &[], &argv, &mut Fake::default());
+            if let Err(error) = answer {
+                proptest::prop_assert!(!error.text().contains("unknown error"), "{body}: {error}");
+            }
+        }
+    }
+}
+
 #[test]
 #[ignore = "a measurement: cargo test --release -p holdfast-engine script_timing -- --ignored --nocapture"]
 fn script_timing() {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::args::{Args, LibError, LibResult, one, one_string, register};
+use super::args::{Args, LibError, LibResult, one, one_string, register, with_room};
 use crate::raw::lua::Shared;
 
 /// What a script may set about encoding and decoding.
@@ -49,6 +49,12 @@ const DEFAULT: Settings = Settings {
     decode_invalid_numbers: true,
     decode_array_with_array_mt: false,
 };
+
+/// What decoding one character may allocate: the worst is `[` (a table of 64 bytes and a slot).
+const BYTES_PER_CHARACTER: usize = 128;
+
+/// What the interpreter's stacks may grow by, for values held while encoding or decoding.
+const STACK_BYTES: usize = 1 << 20;
 
 /// The settings of one library table, tied to the run that made them.
 struct Store {
@@ -110,7 +116,10 @@ fn encode(store: &Store, args: &Args<'_>) -> LibResult {
     if args.len() != 1 {
         return Err(args.bad(1, "expected 1 argument"));
     }
-    let text = encode::encode(args.get(1), &store.get(), &store.array_mt)?;
+    // Encoding only reads; the stack may grow with the depth.
+    let text = with_room(args.lua, STACK_BYTES, || {
+        encode::encode(args.get(1), &store.get(), &store.array_mt)
+    })?;
     one_string(args.lua, &text)
 }
 
@@ -119,7 +128,11 @@ fn decode(store: &Store, args: &Args<'_>) -> LibResult {
         return Err(args.bad(1, "expected 1 argument"));
     }
     let text = args.string(1)?;
-    one(decode::decode(args.lua, &text.as_bytes(), &store.get(), &store.array_mt)?)
+    let text = text.as_bytes();
+    let room = STACK_BYTES + text.len().saturating_mul(BYTES_PER_CHARACTER);
+    one(with_room(args.lua, room, || {
+        decode::decode(args.lua, &text, &store.get(), &store.array_mt)
+    })?)
 }
 
 fn too_many(args: &Args<'_>, most: usize) -> Result<(), LibError> {
