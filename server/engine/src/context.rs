@@ -44,6 +44,15 @@ impl Context {
         }
     }
 
+    /// A context that only looks at `db` at `now`.
+    #[must_use]
+    pub fn in_db(db: DbIndex, now: UnixMillis) -> Self {
+        Self {
+            db,
+            ..Self::at(now, 0)
+        }
+    }
+
     /// The unit in which records note their last use: seconds, 24 bits.
     #[inline]
     #[must_use]

@@ -8,15 +8,16 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-use crate::command::{Access, Args, Command, CommandTable, Flags, Handler, Scope};
+use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Scope};
 use crate::commands;
-use crate::context::Context;
+use crate::context::{Context, Touch};
 use crate::effects::Effects;
 use crate::error::CommandError;
-use crate::host::Host;
+use crate::host::{Alone, Host};
 use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
+use crate::raw::Value;
 use crate::reply::{CommandResult, Reply};
-use crate::time::DbIndex;
+use crate::time::{DbIndex, UnixMillis};
 
 /// A node's whole state, and what runs commands on it.
 #[derive(Debug)]
@@ -314,6 +315,22 @@ impl Engine {
         } else {
             Plan::Some(places)
         }
+    }
+
+    /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
+    #[must_use]
+    pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
+        let context = Context {
+            touch: Touch::Leaves,
+            ..Context::in_db(db, now)
+        };
+        let plan = Plan::One(self.place(db, key));
+        let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
+        let record = view.peek(key)?;
+        Some(match record.value() {
+            Value::Integer(_) | Value::String(_) => Group::String,
+            Value::Object(object) => object.group(),
+        })
     }
 
     /// The versions of keys, for WATCH; read under one lock.

@@ -38,6 +38,14 @@ pub(super) enum Kind {
     ShardChannel,
 }
 
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("channels", &self.channels.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Registry {
     /// Nobody listens.
     #[must_use]
@@ -94,6 +102,20 @@ impl Registry {
     #[must_use]
     pub fn shard_subscriber_count(&self, channel: &[u8]) -> usize {
         topic(&self.shard_channels, channel).map_or(0, |topic| topic.len())
+    }
+
+    /// How many clients a message to `channel` would reach now, patterns included.
+    #[must_use]
+    pub fn receiver_count(&self, channel: &[u8]) -> usize {
+        let by_pattern: usize = if self.pattern_count.load(Ordering::Acquire) > 0 {
+            self.matching_patterns(channel)
+                .iter()
+                .map(|pattern| pattern.topic.len())
+                .sum()
+        } else {
+            0
+        };
+        self.subscriber_count(channel) + by_pattern
     }
 
     /// How many different patterns are subscribed to.

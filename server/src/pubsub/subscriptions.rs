@@ -30,6 +30,14 @@ pub struct Subscriptions {
     shard_channels: HashSet<Bytes>,
 }
 
+impl std::fmt::Debug for Subscriptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriptions")
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Subscriptions {
     /// No subscriptions yet. `client_id` is unique among the clients of the registry.
     #[must_use]

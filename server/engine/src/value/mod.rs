@@ -10,6 +10,7 @@ pub mod sorted_set;
 
 use std::sync::Arc;
 
+use crate::command::Group;
 use hash::Hash;
 use list::List;
 use set::Set;
@@ -41,6 +42,18 @@ impl Object {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::SortedSet(_) => "zset",
+        }
+    }
+
+    /// The group of commands that work on it.
+    #[must_use]
+    pub const fn group(&self) -> Group {
+        match self {
+            Self::String(_) => Group::String,
+            Self::Hash(_) => Group::Hash,
+            Self::List(_) => Group::List,
+            Self::Set(_) => Group::Set,
+            Self::SortedSet(_) => Group::SortedSet,
         }
     }
 
