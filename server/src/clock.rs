@@ -7,7 +7,7 @@
 //! Relative TTLs are durations on this clock; EXPIREAT compares with it unconverted.
 //!
 //! [`SlewClock`] is the arithmetic, fed with readings; [`Clock`] reads the clocks of this
-//! machine. Between readings, [`REFRESH_NS`] apart, it extrapolates with the CPU's time stamp
+//! machine. Between readings, 10 ms apart, it extrapolates with the CPU's time stamp
 //! counter, so a counter that misbehaves (suspend, migration) misleads by that much at most.
 //!
 //! Invariant: what `now_ms` returns never decreases, across all threads.
@@ -49,22 +49,19 @@ impl SlewClock {
     /// A clock that starts at wall time.
     #[must_use]
     pub fn new(boot: i64, wall: i64) -> Self {
-        Self {
-            boot,
-            now: wall,
-            rate_ppm: 0,
-            offset: 0,
-        }
+        Self { boot, now: wall, rate_ppm: 0, offset: 0 }
     }
 
     /// The time at `boot`; a reading before the last one gives the time of the last one.
     #[must_use]
     pub fn at(&self, boot: i64) -> i64 {
         let elapsed = i128::from(boot.saturating_sub(self.boot).max(0));
-        let slewed = elapsed + elapsed * i128::from(self.rate_ppm) / PPM;
+        // Never more than the offset: after a long time without readings it would overshoot.
+        let offset = i128::from(self.offset.unsigned_abs());
+        let correction = (elapsed * i128::from(self.rate_ppm) / PPM).clamp(-offset, offset);
         // Invariant: `slewed` is not negative, for the rate is above -1,000,000 ppm.
-        self.now
-            .saturating_add(i64::try_from(slewed).unwrap_or(i64::MAX))
+        let slewed = elapsed + correction;
+        self.now.saturating_add(i64::try_from(slewed).unwrap_or(i64::MAX))
     }
 
     /// Takes a pair of readings and returns the time; from now on the clock slews toward `wall`.
@@ -277,6 +274,16 @@ mod tests {
             }
             assert!(offset < 1_000_000, "{offset} ns left");
         }
+    }
+
+    #[test]
+    fn an_idle_hour_does_not_make_it_overshoot() {
+        let mut clock = SlewClock::new(0, WALL);
+        clock.update(SECOND_NS, WALL + SECOND_NS + 1_000_000);
+        let later = SECOND_NS + HOUR_NS;
+        assert_eq!(clock.at(later), WALL + later + 1_000_000);
+        clock.update(later, WALL + later + 1_000_000);
+        assert_eq!(clock.offset_ns(), 0);
     }
 
     #[test]

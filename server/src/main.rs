@@ -57,10 +57,7 @@ fn main() -> ExitCode {
 async fn serve(config: Config, workers: usize) -> ExitCode {
     let node = Node::new(config);
     if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
-        tracing::error!(
-            "can't change to directory {}: {error}",
-            node.settings.dir().display()
-        );
+        tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
         return ExitCode::FAILURE;
     }
     let listeners = match Listeners::bind(&node) {
@@ -93,10 +90,9 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
 /// Completes at SIGTERM, SIGINT or SHUTDOWN.
 async fn wait_for_end(node: &Arc<Node>) {
     let mut shutdown = node.shutdown_signal();
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be handled; stop the server with SHUTDOWN");
         let _ = shutdown.wait_for(|state| *state != Shutdown::No).await;
         return;
@@ -115,10 +111,7 @@ fn write_pidfile(node: &Node) {
     if !path.is_empty() {
         let path = holdfast::config::settings::path(&path);
         if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
-            tracing::warn!(
-                "the pid file {} could not be written: {error}",
-                path.display()
-            );
+            tracing::warn!("the pid file {} could not be written: {error}", path.display());
         }
     }
 }

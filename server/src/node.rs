@@ -148,6 +148,10 @@ impl Host for Node {
         self.blocked.any()
     }
 
+    fn is_out_of_memory(&self) -> bool {
+        crate::memory::is_full(self)
+    }
+
     fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {
         self.scripts.waiting_for_lock(waited_us)
     }

@@ -4,10 +4,7 @@
 //! oracle_wire -- --ignored` runs it; the server's database is flushed. It was written against
 //! Redis 7.0.15 on x86-64.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test; helpers outside #[test] functions, too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test; helpers outside #[test] functions, too")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -54,12 +51,7 @@ impl Oracle {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line).unwrap();
         line.truncate(line.len().saturating_sub(2));
-        let count = || {
-            std::str::from_utf8(&line[1..])
-                .unwrap()
-                .parse::<i64>()
-                .unwrap()
-        };
+        let count = || std::str::from_utf8(&line[1..]).unwrap().parse::<i64>().unwrap();
         match line.first() {
             Some(b'$') if count() < 0 => Answer::Bulk(None),
             Some(b'$') => {
@@ -82,9 +74,7 @@ impl Oracle {
 /// The same inputs in every run.
 fn samples<T: std::fmt::Debug>(count: usize, strategy: impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
-    (0..count)
-        .map(|_| strategy.new_tree(&mut runner).unwrap().current())
-        .collect()
+    (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
 fn number_text() -> impl Strategy<Value = String> {
@@ -192,9 +182,8 @@ fn patterns_match_the_keys_that_redis_matches() {
             1 => any::<u8>(),
         ]
     };
-    let keys: BTreeSet<Vec<u8>> = samples(3000, prop::collection::vec(byte(), 0..6))
-        .into_iter()
-        .collect();
+    let keys: BTreeSet<Vec<u8>> =
+        samples(3000, prop::collection::vec(byte(), 0..6)).into_iter().collect();
     for key in &keys {
         oracle.send(&[vec![b"SET", key, b""]]);
     }
@@ -211,29 +200,16 @@ fn patterns_match_the_keys_that_redis_matches() {
     let mut matches = 0;
     for pattern in samples(6000, patterns) {
         let glob = Glob::new(&pattern);
-        let Answer::List(items) = oracle.ask(&[b"KEYS", &pattern]) else {
-            panic!("no list")
-        };
+        let Answer::List(items) = oracle.ask(&[b"KEYS", &pattern]) else { panic!("no list") };
         let expected: BTreeSet<Vec<u8>> = items
             .into_iter()
-            .filter_map(|item| {
-                if let Answer::Bulk(Some(key)) = item {
-                    Some(key)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|item| if let Answer::Bulk(Some(key)) = item { Some(key) } else { None })
             .collect();
-        let got: BTreeSet<Vec<u8>> = keys
-            .iter()
-            .filter(|key| glob.is_any() || glob.matches(key))
-            .cloned()
-            .collect();
+        let got: BTreeSet<Vec<u8>> =
+            keys.iter().filter(|key| glob.is_any() || glob.matches(key)).cloned().collect();
         matches += got.len();
         let show = |keys: BTreeSet<Vec<u8>>| -> Vec<String> {
-            keys.into_iter()
-                .map(|key| key.escape_ascii().to_string())
-                .collect()
+            keys.into_iter().map(|key| key.escape_ascii().to_string()).collect()
         };
         assert_eq!(show(got), show(expected), "{}", pattern.escape_ascii());
     }
@@ -289,12 +265,7 @@ fn protocol_errors_are_those_of_redis() {
         match parsed.status {
             Status::Failed(error) => {
                 let expected = [b"-ERR ", &error.text()[..]].concat();
-                assert_eq!(
-                    oracle.answer(),
-                    Answer::Line(expected),
-                    "{}",
-                    request.escape_ascii()
-                );
+                assert_eq!(oracle.answer(), Answer::Line(expected), "{}", request.escape_ascii());
             }
             // Both are between commands: both answer one more, after the first if there was one.
             Status::Ready => {

@@ -16,6 +16,10 @@ pub mod keyspace;
 pub mod limits;
 pub mod raw;
 pub mod reply;
+pub mod script;
+pub mod scripts;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod value;
 

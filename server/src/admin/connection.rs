@@ -26,9 +26,7 @@ fn authenticate(
     let right =
         user == b"default" && (expected.is_empty() || equal_in_constant_time(&expected, password));
     if !right {
-        node.observe
-            .stats
-            .count(crate::observe::Counter::AuthFailures);
+        node.observe.stats.count(crate::observe::Counter::AuthFailures);
         return Err(WRONG_PASSWORD);
     }
     session.authenticated = true;
@@ -116,9 +114,7 @@ fn hello(call: &mut Call<'_>) -> Answer {
         .into();
     }
     if let Some(name) = name {
-        call.session
-            .client
-            .rename(|names| names.name = name.to_vec());
+        call.session.client.rename(|names| names.name = name.to_vec());
     }
     set_protocol(call.session, protocol);
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
@@ -193,10 +189,7 @@ fn reset(call: &mut Call<'_>) -> Answer {
     Reply::simple("RESET").into()
 }
 
-const ANY_TIME: Flags = Flags::NOSCRIPT
-    .with(Flags::LOADING)
-    .with(Flags::STALE)
-    .with(Flags::FAST);
+const ANY_TIME: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST);
 
 /// The rows of this file.
 pub const ROWS: &[ServerCommand] = &[

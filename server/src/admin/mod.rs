@@ -1,6 +1,7 @@
 //! Commands about sessions and the server rather than about keys.
 
 pub mod connection;
+pub mod script;
 pub mod subscribe;
 
 use holdfast_engine::command::Args;
@@ -11,8 +12,7 @@ pub fn without_secrets<'a>(args: Args<'a>) -> Vec<&'a [u8]> {
     const REDACTED: &[u8] = b"(redacted)";
     let mut shown = args.to_vec();
     let is = |index: usize, word: &str| {
-        args.get(index)
-            .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+        args.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     };
     if is(0, "auth") {
         shown[1..].fill(REDACTED);

@@ -61,10 +61,7 @@ fn enter(call: &mut Call<'_>, kind: Kind) -> Answer {
 
 fn leave(call: &mut Call<'_>, kind: Kind) -> Answer {
     let names: Vec<Bytes> = if call.args.len() > 1 {
-        call.args[1..]
-            .iter()
-            .map(|name| Bytes::copy_from_slice(name))
-            .collect()
+        call.args[1..].iter().map(|name| Bytes::copy_from_slice(name)).collect()
     } else {
         let subscriptions = &call.session.subscriptions;
         match kind {
@@ -74,11 +71,7 @@ fn leave(call: &mut Call<'_>, kind: Kind) -> Answer {
         }
     };
     let confirmation = |call: &Call<'_>, name: Reply| {
-        Reply::Push(vec![
-            Reply::bulk(kind.names().1.as_bytes()),
-            name,
-            count(call, kind),
-        ])
+        Reply::Push(vec![Reply::bulk(kind.names().1.as_bytes()), name, count(call, kind)])
     };
     if names.is_empty() {
         let reply = confirmation(call, Reply::Nil);
@@ -124,13 +117,7 @@ fn sunsubscribe(call: &mut Call<'_>) -> Answer {
 }
 
 fn names(channels: Vec<Bytes>) -> Answer {
-    Reply::Array(
-        channels
-            .into_iter()
-            .map(|name| Reply::bulk(&name))
-            .collect(),
-    )
-    .into()
+    Reply::Array(channels.into_iter().map(|name| Reply::bulk(&name)).collect()).into()
 }
 
 /// `PUBSUB CHANNELS [pattern]`
@@ -158,9 +145,7 @@ fn numsub(call: &mut Call<'_>) -> Answer {
 
 /// `PUBSUB SHARDNUMSUB [channel [channel ...]]`
 fn shardnumsub(call: &mut Call<'_>) -> Answer {
-    counts(call, |call, name| {
-        call.node.pubsub.shard_subscriber_count(name)
-    })
+    counts(call, |call, name| call.node.pubsub.shard_subscriber_count(name))
 }
 
 fn counts(call: &Call<'_>, count: impl Fn(&Call<'_>, &[u8]) -> usize) -> Answer {

@@ -42,15 +42,7 @@ pub fn next_sequence() -> u64 {
 pub fn context(db: DbIndex, now: UnixMillis, touch: Touch) -> Context {
     let sequence = next_sequence();
     // splitmix64's finalizer: neighbouring sequences must not give neighbouring seeds.
-    let mut seed = sequence
-        .wrapping_add(now.0 as u64)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut seed = sequence.wrapping_add(now.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     seed ^= seed >> 32;
-    Context {
-        db,
-        now,
-        seed,
-        sequence,
-        touch,
-    }
+    Context { db, now, seed, sequence, touch }
 }

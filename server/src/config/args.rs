@@ -50,19 +50,11 @@ pub(super) fn read(argv: &[Vec<u8>]) -> Result<Request, ConfigError> {
         _ => options,
     };
     for words in directives(options)? {
-        let text = words
-            .iter()
-            .map(|w| String::from_utf8_lossy(w))
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = words.iter().map(|w| String::from_utf8_lossy(w)).collect::<Vec<_>>().join(" ");
         draft.read_line(&words, format!("--{text}"), Place::CommandLine, 0)?;
     }
     let config = Config::from_draft(draft, path.clone())?;
-    Ok(if check {
-        Request::Print(checked(&config, path))
-    } else {
-        Request::Serve(config.into())
-    })
+    Ok(if check { Request::Print(checked(&config, path)) } else { Request::Serve(config.into()) })
 }
 
 /// Options as directives: `--name` opens one, what follows up to the next belongs to it. The

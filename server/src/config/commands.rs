@@ -25,10 +25,7 @@ pub fn get(config: &Config, patterns: &[&[u8]]) -> CommandResult {
     }
     let mut found: Vec<(Vec<u8>, usize)> = Vec::new();
     let add = |name: &[u8], index: usize, found: &mut Vec<(Vec<u8>, usize)>| {
-        if !found
-            .iter()
-            .any(|(known, _)| known.eq_ignore_ascii_case(name))
-        {
+        if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             found.push((name.to_vec(), index));
         }
     };
@@ -83,10 +80,8 @@ pub fn set(config: &Config, args: &[&[u8]], client: Origin) -> CommandResult {
     for pair in &pairs {
         after[pair.index] = read(pair, &after[pair.index])?;
     }
-    let changed: Vec<&Pair> = pairs
-        .iter()
-        .filter(|pair| before[pair.index] != after[pair.index])
-        .collect();
+    let changed: Vec<&Pair> =
+        pairs.iter().filter(|pair| before[pair.index] != after[pair.index]).collect();
     let hooks = hooks_of(config, &changed)?;
     store(config, &after, &changed);
     for (done, (hook, pair)) in hooks.iter().enumerate() {
@@ -140,11 +135,7 @@ fn named<'a>(
         if found.iter().any(|pair| pair.name == lower) {
             return Err(failed(&name, "duplicate parameter"));
         }
-        found.push(Pair {
-            name: lower,
-            index,
-            value,
-        });
+        found.push(Pair { name: lower, index, value });
     }
     Ok(found)
 }
@@ -185,10 +176,7 @@ fn hooks_of<'a>(
             }
         }
         if row.change == Change::ByHook && !any {
-            return Err(failed(
-                &pair.name,
-                "it cannot be changed while the server runs",
-            ));
+            return Err(failed(&pair.name, "it cannot be changed while the server runs"));
         }
     }
     Ok(found)
@@ -199,9 +187,7 @@ fn store(config: &Config, values: &[Value], changed: &[&Pair]) {
     let mut current = config.values.write();
     for pair in changed {
         current[pair.index] = values[pair.index].clone();
-        config
-            .settings
-            .store(rows()[pair.index].name, &values[pair.index]);
+        config.settings.store(rows()[pair.index].name, &values[pair.index]);
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a directive is: its name, its type, its default, who may change it, and whether it
 //! does anything here.
 //!
-//! The rows themselves are in [`table`](super::table), values and their texts in
-//! [`value`](super::value). Nothing in this file reads or holds a value.
+//! The rows themselves are in `table`, values and their texts in
+//! `value`. Nothing in this file reads or holds a value.
 
 use super::value::Value;
 
@@ -245,8 +245,6 @@ impl Directive {
     #[must_use]
     pub fn is_named(&self, name: &[u8]) -> bool {
         self.name.as_bytes().eq_ignore_ascii_case(name)
-            || self
-                .alias
-                .is_some_and(|alias| alias.as_bytes().eq_ignore_ascii_case(name))
+            || self.alias.is_some_and(|alias| alias.as_bytes().eq_ignore_ascii_case(name))
     }
 }

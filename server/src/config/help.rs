@@ -14,53 +14,23 @@ pub(super) fn version() -> String {
 /// The directives worth knowing first, with a word on each.
 const USEFUL: &[(&str, &str)] = &[
     ("port", "TCP port, 0 for none"),
-    (
-        "bind",
-        "addresses to listen on; '-' before one: skip it if it is missing",
-    ),
+    ("bind", "addresses to listen on; '-' before one: skip it if it is missing"),
     ("unixsocket", "also listen on this path"),
-    (
-        "protected-mode",
-        "refuse remote clients while there is no password",
-    ),
+    ("protected-mode", "refuse remote clients while there is no password"),
     ("requirepass", "password of the default user"),
-    (
-        "maxmemory",
-        "evict or refuse beyond this many bytes, 0 for no limit",
-    ),
-    (
-        "maxmemory-policy",
-        "what to evict: allkeys-lru, volatile-ttl, ...",
-    ),
+    ("maxmemory", "evict or refuse beyond this many bytes, 0 for no limit"),
+    ("maxmemory-policy", "what to evict: allkeys-lru, volatile-ttl, ..."),
     ("maxclients", "connections at most"),
-    (
-        "timeout",
-        "disconnect clients idle for so many seconds, 0 for never",
-    ),
+    ("timeout", "disconnect clients idle for so many seconds, 0 for never"),
     ("databases", "how many databases SELECT knows"),
-    (
-        "worker-threads",
-        "threads that serve clients, 0: one less than the cores",
-    ),
+    ("worker-threads", "threads that serve clients, 0: one less than the cores"),
     ("dir", "working directory"),
     ("logfile", "path of the log, empty for standard output"),
     ("loglevel", "debug, verbose, notice or warning"),
-    (
-        "slowlog-log-slower-than",
-        "microseconds from which a command is slow",
-    ),
-    (
-        "notify-keyspace-events",
-        "which keyspace events to publish, e.g. KEA",
-    ),
-    (
-        "busy-reply-threshold",
-        "milliseconds after which a script makes others BUSY",
-    ),
-    (
-        "lua-instruction-limit",
-        "instructions a script may run, 0 for no limit",
-    ),
+    ("slowlog-log-slower-than", "microseconds from which a command is slow"),
+    ("notify-keyspace-events", "which keyspace events to publish, e.g. KEA"),
+    ("busy-reply-threshold", "milliseconds after which a script makes others BUSY"),
+    ("lua-instruction-limit", "instructions a script may run, 0 for no limit"),
     ("lua-memory-limit", "bytes a script's heap may take"),
 ];
 

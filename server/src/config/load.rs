@@ -5,9 +5,10 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use super::directive::{Class, Directive};
-use super::special::reason_of;
+use super::directive::{Class, Directive, Kind};
+use super::special::{self, reason_of};
 use super::value::{Lines, Value};
 use super::{ConfigError, rows, words};
 
@@ -27,11 +28,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path, line) => {
-                write!(
-                    f,
-                    "Reading the configuration file, at line {line} of {}",
-                    path.display()
-                )
+                write!(f, "Reading the configuration file, at line {line} of {}", path.display())
             }
             Self::CommandLine => f.write_str("Reading the options of the command line"),
         }
@@ -71,11 +68,7 @@ impl Draft {
     pub(super) fn new() -> Self {
         let values = rows().iter().map(|row| default_of(row)).collect::<Vec<_>>();
         let lines = vec![None; values.len()];
-        Self {
-            values,
-            lines,
-            renamed: Vec::new(),
-        }
+        Self { values, lines, renamed: Vec::new() }
     }
 
     /// Reads a file, or standard input for `-`.
@@ -101,18 +94,18 @@ impl Draft {
             }
             let place = Place::File(path.to_owned(), index + 1);
             let Some(words) = words::split(line) else {
+                let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+                let text = match super::commands::is_sensitive(name) {
+                    true => b"(hidden)",
+                    false => line,
+                };
                 return Err(ConfigError::Line {
                     place,
-                    text: String::from_utf8_lossy(line).into_owned(),
+                    text: String::from_utf8_lossy(text).into_owned(),
                     reason: "Unbalanced quotes in configuration line".into(),
                 });
             };
-            self.read_line(
-                &words,
-                String::from_utf8_lossy(line).into_owned(),
-                place,
-                depth,
-            )?;
+            self.read_line(&words, String::from_utf8_lossy(line).into_owned(), place, depth)?;
         }
         Ok(())
     }
@@ -125,9 +118,7 @@ impl Draft {
         place: Place,
         depth: usize,
     ) -> Result<(), ConfigError> {
-        let [name, rest @ ..] = words else {
-            return Ok(());
-        };
+        let [name, rest @ ..] = words else { return Ok(()) };
         let rest: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
         let mut line = Line { place, text };
         let Some(index) = super::find(name) else {
@@ -150,9 +141,8 @@ impl Draft {
             Some(_) => Lines::AddUp,
             None => Lines::Replace,
         };
-        let value = row
-            .read(&split, &self.values[index], lines)
-            .map_err(|reason| line.error(reason))?;
+        let value =
+            row.read(&split, &self.values[index], lines).map_err(|reason| line.error(reason))?;
         self.values[index] = value;
         self.lines[index] = Some(line);
         Ok(())
@@ -226,15 +216,19 @@ impl Draft {
 
 /// The value a row has when nothing sets it.
 pub(super) fn default_of(row: &Directive) -> Value {
+    if matches!(row.kind, Kind::Directory) {
+        // The directory we were started in, even after we went elsewhere.
+        static START: LazyLock<Value> =
+            LazyLock::new(|| special::directory(b"").unwrap_or_else(|_| Value::Text([].into())));
+        return START.clone();
+    }
     let nothing = Value::Flag(false);
     let pieces: Vec<&[u8]> = match row.kind.takes_several() {
         true => row.default.split(' ').map(str::as_bytes).collect(),
         false => vec![row.default.as_bytes()],
     };
-    // Invariant: every default in the table is valid; a test reads them all. The working
-    // directory alone may be gone, and is then left empty.
-    row.read(&pieces, &nothing, Lines::Replace)
-        .unwrap_or_else(|_| Value::Text([].into()))
+    // Invariant: every default in the table is valid; a test reads them all.
+    row.read(&pieces, &nothing, Lines::Replace).unwrap_or_else(|_| Value::Text([].into()))
 }
 
 /// The directive whose name differs from `name` by a slip or two.
@@ -260,9 +254,7 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(row[j] + 1);
+            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
             diagonal = above;
         }
     }
@@ -288,11 +280,7 @@ fn matching_files(pattern: &Path) -> Vec<PathBuf> {
         found = found
             .iter()
             .flat_map(|base| {
-                let here = if base.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    base
-                };
+                let here = if base.as_os_str().is_empty() { Path::new(".") } else { base };
                 let entries = std::fs::read_dir(here).into_iter().flatten().flatten();
                 entries
                     .map(|entry| entry.file_name())

@@ -4,7 +4,7 @@
 //! - [`table`]: every directive, one row each; [`directive`]: what a row says.
 //! - [`value`] and [`special`]: values, how they are read and printed.
 //! - [`settings`]: the typed getters the rest of the server reads while serving.
-//! - [`words`] (quoting, globs), [`load`] (files), [`args`] (command line), [`help`].
+//! - [`words`] (quoting, globs); `load` (files), `args` (the command line), `help`.
 //! - [`commands`]: CONFIG GET and SET as pure functions; [`rewrite`]: CONFIG REWRITE.
 //!
 //! Invariant: [`Settings`] and the values CONFIG GET prints change together, under one lock.
@@ -61,21 +61,13 @@ pub enum ConfigError {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Line {
-                place,
-                text,
-                reason,
-            } => write!(
+            Self::Line { place, text, reason } => write!(
                 f,
                 "\n*** FATAL CONFIG FILE ERROR (Holdfast {}) ***\n{place}\n>>> '{text}'\n{reason}",
                 env!("CARGO_PKG_VERSION"),
             ),
             Self::Open { path, reason } => {
-                write!(
-                    f,
-                    "Fatal error, can't open config file '{}': {reason}",
-                    path.display()
-                )
+                write!(f, "Fatal error, can't open config file '{}': {reason}", path.display())
             }
         }
     }
@@ -125,9 +117,7 @@ impl Default for Config {
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Values are left out: some are secret.
-        f.debug_struct("Config")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Config").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -179,6 +169,15 @@ impl Config {
         self.path.as_deref()
     }
 
+    /// Makes `dir` the working directory of the process, so that relative paths of the
+    /// configuration mean what they mean to Redis. For `main`, before the log is started.
+    ///
+    /// # Errors
+    /// If the directory is gone.
+    pub fn enter_dir(&self) -> std::io::Result<()> {
+        std::env::set_current_dir(self.settings.dir())
+    }
+
     /// The `rename-command` lines, in order.
     #[must_use]
     pub fn renamed_commands(&self) -> &[Renaming] {
@@ -202,15 +201,9 @@ impl Config {
         F: Fn(&Settings) -> Result<(), String> + Send + Sync + 'static,
     {
         for name in names {
-            assert!(
-                rows().iter().any(|row| row.name == *name),
-                "no directive '{name}'"
-            );
+            assert!(rows().iter().any(|row| row.name == *name), "no directive '{name}'");
         }
-        self.hooks.write().push(Arc::new(Hook {
-            names,
-            run: Box::new(run),
-        }));
+        self.hooks.write().push(Arc::new(Hook { names, run: Box::new(run) }));
     }
 
     /// The value of a directive as CONFIG GET prints it; `None` for an unknown name.

@@ -2,7 +2,7 @@
 //!
 //! Numbers, words and flags are atomics, one relaxed load each (under 1 ns); texts and lists
 //! are behind a read lock and handed out as shared slices, for places that are not hot.
-//! Nothing here changes a value: that is [`Config`](super::Config)'s, which stores each change
+//! Nothing here changes a value: that is `Config`'s, which stores each change
 //! here before it calls the hooks.
 
 use std::path::PathBuf;
@@ -385,9 +385,7 @@ impl Settings {
     #[must_use]
     pub fn worker_threads(&self) -> usize {
         match self.worker_threads_configured() {
-            0 => std::thread::available_parallelism()
-                .map_or(1, |n| n.get() - 1)
-                .max(1),
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get() - 1).max(1),
             n => n,
         }
     }

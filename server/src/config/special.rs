@@ -94,13 +94,7 @@ impl EventFlags {
         for &letter in letters {
             bits |= match letter {
                 b'A' => Self::ALL.0,
-                _ => {
-                    Self::LETTERS
-                        .iter()
-                        .find(|(l, _)| *l == char::from(letter))?
-                        .1
-                        .0
-                }
+                _ => Self::LETTERS.iter().find(|(l, _)| *l == char::from(letter))?.1.0,
             };
         }
         Some(Self(bits))
@@ -203,11 +197,7 @@ pub(super) fn buffer_limits(words: &[&[u8]], before: &Value) -> Result<Value, Re
             return Err(BAD.into());
         };
         let soft_seconds = number(seconds).ok_or(BAD)?;
-        limits[class] = BufferLimit {
-            hard_bytes,
-            soft_bytes,
-            soft_seconds,
-        };
+        limits[class] = BufferLimit { hard_bytes, soft_bytes, soft_seconds };
     }
     Ok(Value::BufferLimits(limits))
 }
@@ -229,12 +219,8 @@ pub(super) fn addresses(words: &[&[u8]]) -> Result<Value, Reason> {
     }
     // `bind ""` listens on no TCP address at all.
     let words = if let [b""] = words { &[] } else { words };
-    let list: Option<Vec<_>> = words
-        .iter()
-        .map(|word| text(word).map(str::to_owned))
-        .collect();
-    list.map(Value::Addresses)
-        .ok_or("bind address is not text".into())
+    let list: Option<Vec<_>> = words.iter().map(|word| text(word).map(str::to_owned)).collect();
+    list.map(Value::Addresses).ok_or("bind address is not text".into())
 }
 
 pub(super) fn percentiles(words: &[&[u8]]) -> Result<Value, Reason> {
@@ -264,10 +250,7 @@ pub(super) fn host_port(words: &[&[u8]]) -> Result<Value, Reason> {
         }
         [host, port] => {
             let port = number(port).ok_or("Invalid master port")?;
-            Ok(Value::HostPort(Some((
-                String::from_utf8_lossy(host).into_owned(),
-                port,
-            ))))
+            Ok(Value::HostPort(Some((String::from_utf8_lossy(host).into_owned(), port))))
         }
         _ => Err("wrong number of arguments".into()),
     }
@@ -275,11 +258,7 @@ pub(super) fn host_port(words: &[&[u8]]) -> Result<Value, Reason> {
 
 pub(super) fn directory(word: &[u8]) -> Result<Value, Reason> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let path = Path::new(std::ffi::OsStr::from_bytes(if word.is_empty() {
-        b"."
-    } else {
-        word
-    }));
+    let path = Path::new(std::ffi::OsStr::from_bytes(if word.is_empty() { b"." } else { word }));
     let path = path.canonicalize().map_err(|error| reason_of(&error))?;
     if !path.is_dir() {
         return Err("Not a directory".into());
@@ -290,9 +269,5 @@ pub(super) fn directory(word: &[u8]) -> Result<Value, Reason> {
 /// An operating error in the system's words, without Rust's `(os error 2)`.
 pub(super) fn reason_of(error: &std::io::Error) -> Reason {
     let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
-        .into()
+    text.split(" (os error").next().unwrap_or_default().to_owned().into()
 }

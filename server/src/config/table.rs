@@ -3,7 +3,7 @@
 //! A row's default is the text Redis would have in its file. Rows are active unless they say
 //! `inert` (with the reason an operator is told) or `refused` (with what to do instead).
 //! To add a directive: a row here and, where it is read while serving, a getter in
-//! [`settings`](super::settings).
+//! `settings`.
 
 use super::directive::{Directive, Kind, Words};
 use super::value::Value;
@@ -44,13 +44,7 @@ const LOG_LEVELS: Words = &[("debug", 0), ("verbose", 1), ("notice", 2), ("warni
 const SUPERVISORS: Words = &[("upstart", 1), ("systemd", 2), ("auto", 3), ("no", 0)];
 const FSYNC: Words = &[("everysec", 2), ("always", 1), ("no", 0)];
 const EXPOSURE: Words = &[("no", 0), ("yes", 1), ("local", 2)];
-const SHUTDOWN: Words = &[
-    ("default", 0),
-    ("save", 1),
-    ("nosave", 2),
-    ("now", 4),
-    ("force", 8),
-];
+const SHUTDOWN: Words = &[("default", 0), ("save", 1), ("nosave", 2), ("now", 4), ("force", 8)];
 const OOM: Words = &[("no", 0), ("yes", 1), ("relative", 1), ("absolute", 2)];
 const DISKLESS_LOAD: Words = &[("disabled", 0), ("on-empty-db", 1), ("swapdb", 2)];
 const TLS_CLIENTS: Words = &[("no", 0), ("yes", 1), ("optional", 2)];
@@ -119,24 +113,14 @@ const GENERAL: &[Directive] = &[
     Directive::text("pidfile", "").immutable(),
     Directive::one_of("loglevel", LOG_LEVELS, "notice"),
     Directive::text("logfile", "").immutable(),
-    Directive::yes_no("syslog-enabled", "no")
-        .immutable()
-        .inert(NO_SYSLOG),
-    Directive::text("syslog-ident", "redis")
-        .immutable()
-        .inert(NO_SYSLOG),
-    Directive::one_of("syslog-facility", FACILITIES, "local0")
-        .immutable()
-        .inert(NO_SYSLOG),
+    Directive::yes_no("syslog-enabled", "no").immutable().inert(NO_SYSLOG),
+    Directive::text("syslog-ident", "redis").immutable().inert(NO_SYSLOG),
+    Directive::one_of("syslog-facility", FACILITIES, "local0").immutable().inert(NO_SYSLOG),
     Directive::yes_no("crash-log-enabled", "yes").inert(NO_CRASH_LOG),
     Directive::yes_no("crash-memcheck-enabled", "yes").inert(NO_CRASH_LOG),
     Directive::int("databases", "16", 1, INT).immutable(),
-    Directive::yes_no("always-show-logo", "no")
-        .immutable()
-        .inert("there is no logo"),
-    Directive::yes_no("set-proc-title", "yes")
-        .immutable()
-        .inert(NO_TITLE),
+    Directive::yes_no("always-show-logo", "no").immutable().inert("there is no logo"),
+    Directive::yes_no("set-proc-title", "yes").immutable().inert(NO_TITLE),
     Directive::text("proc-title-template", "{title} {listen-addr} {server-mode}")
         .check(title_template)
         .inert(NO_TITLE),
@@ -149,22 +133,13 @@ const GENERAL: &[Directive] = &[
         .inert("the score is left to systemd's OOMScoreAdjust"),
     Directive::special("oom-score-adj-values", Kind::OomScores, "0 200 800")
         .inert("the score is left to systemd's OOMScoreAdjust"),
-    Directive::text("server_cpulist", "")
-        .alias("server-cpulist")
-        .immutable()
-        .inert(NO_PINNING),
-    Directive::text("bio_cpulist", "")
-        .alias("bio-cpulist")
-        .immutable()
-        .inert(NO_PINNING),
+    Directive::text("server_cpulist", "").alias("server-cpulist").immutable().inert(NO_PINNING),
+    Directive::text("bio_cpulist", "").alias("bio-cpulist").immutable().inert(NO_PINNING),
     Directive::text("aof_rewrite_cpulist", "")
         .alias("aof-rewrite-cpulist")
         .immutable()
         .inert(NO_PINNING),
-    Directive::text("bgsave_cpulist", "")
-        .alias("bgsave-cpulist")
-        .immutable()
-        .inert(NO_PINNING),
+    Directive::text("bgsave_cpulist", "").alias("bgsave-cpulist").immutable().inert(NO_PINNING),
     Directive::special("shutdown-on-sigint", Kind::FlagWords(SHUTDOWN), "default")
         .check(save_xor_nosave),
     Directive::special("shutdown-on-sigterm", Kind::FlagWords(SHUTDOWN), "default")
@@ -172,9 +147,7 @@ const GENERAL: &[Directive] = &[
     Directive::int("shutdown-timeout", "10", 0, INT),
     Directive::one_of("enable-protected-configs", EXPOSURE, "no").immutable(),
     Directive::one_of("enable-debug-command", EXPOSURE, "no").immutable(),
-    Directive::one_of("enable-module-command", EXPOSURE, "no")
-        .immutable()
-        .inert(NO_MODULES),
+    Directive::one_of("enable-module-command", EXPOSURE, "no").immutable().inert(NO_MODULES),
 ];
 
 const CLIENTS: &[Directive] = &[
@@ -247,25 +220,16 @@ const OBSERVING: &[Directive] = &[
     Directive::int("slowlog-max-len", "128", 0, LONG),
     Directive::int("latency-monitor-threshold", "0", 0, LONG),
     Directive::yes_no("latency-tracking", "yes"),
-    Directive::special(
-        "latency-tracking-info-percentiles",
-        Kind::Percentiles,
-        "50 99 99.9",
-    ),
+    Directive::special("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
 ];
 
 const SAVING: &[Directive] = &[
     // Redis's own default is `3600 1 300 100 60 10000`; saying so would promise a file.
     Directive::special("save", Kind::SavePoints, "").inert(NO_RDB),
     Directive::special("dir", Kind::Directory, "").protected(),
-    Directive::text("dbfilename", "dump.rdb")
-        .protected()
-        .check(plain_rdb_name)
-        .inert(NO_RDB),
+    Directive::text("dbfilename", "dump.rdb").protected().check(plain_rdb_name).inert(NO_RDB),
     Directive::yes_no("rdbcompression", "yes").inert(NO_RDB),
-    Directive::yes_no("rdbchecksum", "yes")
-        .immutable()
-        .inert(NO_RDB),
+    Directive::yes_no("rdbchecksum", "yes").immutable().inert(NO_RDB),
     Directive::yes_no("rdb-del-sync-files", "no").inert(NO_REPLICAS),
     Directive::yes_no("rdb-save-incremental-fsync", "yes").inert(NO_RDB),
     Directive::yes_no("stop-writes-on-bgsave-error", "yes").inert(NO_RDB),
@@ -342,12 +306,8 @@ const CLUSTER: &[Directive] = &[
     Directive::yes_no("cluster-enabled", "no")
         .immutable()
         .refused("there is no Redis Cluster here: a cluster is formed with Raft; remove the line"),
-    Directive::text("cluster-config-file", "nodes.conf")
-        .immutable()
-        .inert(NO_BUS),
-    Directive::int("cluster-port", "0", 0, PORT)
-        .immutable()
-        .inert(NO_BUS),
+    Directive::text("cluster-config-file", "nodes.conf").immutable().inert(NO_BUS),
+    Directive::int("cluster-port", "0", 0, PORT).immutable().inert(NO_BUS),
     Directive::int("cluster-node-timeout", "15000", 0, LONG).inert(NO_BUS),
     Directive::text("cluster-announce-ip", "").inert(NO_BUS),
     Directive::text("cluster-announce-hostname", "").inert(NO_BUS),
@@ -379,14 +339,10 @@ const TLS: &[Directive] = &[
     Directive::one_of("tls-auth-clients", TLS_CLIENTS, "yes").inert(NO_TLS),
     Directive::text("tls-cert-file", "").inert(NO_TLS),
     Directive::text("tls-key-file", "").inert(NO_TLS),
-    Directive::text("tls-key-file-pass", "")
-        .sensitive()
-        .inert(NO_TLS),
+    Directive::text("tls-key-file-pass", "").sensitive().inert(NO_TLS),
     Directive::text("tls-client-cert-file", "").inert(NO_TLS),
     Directive::text("tls-client-key-file", "").inert(NO_TLS),
-    Directive::text("tls-client-key-file-pass", "")
-        .sensitive()
-        .inert(NO_TLS),
+    Directive::text("tls-client-key-file-pass", "").sensitive().inert(NO_TLS),
     Directive::text("tls-dh-params-file", "").inert(NO_TLS),
     Directive::text("tls-ca-cert-file", "").inert(NO_TLS),
     Directive::text("tls-ca-cert-dir", "").inert(NO_TLS),
@@ -412,38 +368,18 @@ const DEFRAG: &[Directive] = &[
 
 /// What Redis's own test suite sets.
 const HIDDEN: &[Directive] = &[
-    Directive::yes_no("use-exit-on-panic", "no")
-        .hidden()
-        .inert(NO_CRASH_LOG),
-    Directive::int("rdb-key-save-delay", "0", -INT - 1, INT)
-        .hidden()
-        .inert(NO_RDB),
-    Directive::int("key-load-delay", "0", -INT - 1, INT)
+    Directive::yes_no("use-exit-on-panic", "no").hidden().inert(NO_CRASH_LOG),
+    Directive::int("rdb-key-save-delay", "0", -INT - 1, INT).hidden().inert(NO_RDB),
+    Directive::int("key-load-delay", "0", -INT - 1, INT).hidden().inert(NO_RDB),
+    Directive::int("watchdog-period", "0", 0, INT).hidden().inert(NO_CRASH_LOG),
+    Directive::size("loading-process-events-interval-bytes", "2097152", 1024, INT)
         .hidden()
         .inert(NO_RDB),
-    Directive::int("watchdog-period", "0", 0, INT)
-        .hidden()
-        .inert(NO_CRASH_LOG),
-    Directive::size(
-        "loading-process-events-interval-bytes",
-        "2097152",
-        1024,
-        INT,
-    )
-    .hidden()
-    .inert(NO_RDB),
 ];
 
 fn title_template(value: &Value) -> Result<(), &'static str> {
-    const VARIABLES: [&str; 7] = [
-        "title",
-        "listen-addr",
-        "server-mode",
-        "port",
-        "tls-port",
-        "unixsocket",
-        "config-file",
-    ];
+    const VARIABLES: [&str; 7] =
+        ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     let bad = Err("template format is invalid or contains unknown variables");
     let Ok(text) = std::str::from_utf8(value.as_text()) else {
         return bad;
@@ -470,11 +406,7 @@ fn is_path(value: &Value) -> bool {
 }
 
 fn plain_rdb_name(value: &Value) -> Result<(), &'static str> {
-    if is_path(value) {
-        Err("dbfilename can't be a path, just a filename")
-    } else {
-        Ok(())
-    }
+    if is_path(value) { Err("dbfilename can't be a path, just a filename") } else { Ok(()) }
 }
 
 fn plain_journal_name(value: &Value) -> Result<(), &'static str> {

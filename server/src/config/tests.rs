@@ -14,14 +14,12 @@ use super::special::EventFlags;
 use super::value::Lines;
 use super::*;
 
-/// A file of this test alone.
+/// A file of this test alone, below the build directory, so that `cargo clean` removes it.
 pub(super) fn scratch(name: &str, content: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let directory = std::env::temp_dir().join(format!(
-        "holdfast-config-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Relaxed)
-    ));
+    let build = std::env::current_exe().expect("a path");
+    let own = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let directory = build.with_file_name("config-scratch").join(own);
     std::fs::create_dir_all(&directory).expect("a temporary directory");
     let path = directory.join(name);
     std::fs::write(&path, content).expect("a temporary file");
@@ -53,17 +51,12 @@ fn set_text(config: &Config, args: &[&str]) -> String {
 
 fn got(config: &Config, patterns: &[&str]) -> Vec<(String, String)> {
     let patterns: Vec<&[u8]> = patterns.iter().map(|s| s.as_bytes()).collect();
-    let Ok(Reply::Map(pairs)) = get(config, &patterns) else {
-        panic!("not a map")
-    };
+    let Ok(Reply::Map(pairs)) = get(config, &patterns) else { panic!("not a map") };
     let text = |reply| match reply {
         Reply::Bulk(blob) => String::from_utf8_lossy(&blob).into_owned(),
         other => panic!("{other:?}"),
     };
-    pairs
-        .into_iter()
-        .map(|(name, value)| (text(name), text(value)))
-        .collect()
+    pairs.into_iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 #[test]
@@ -71,11 +64,7 @@ fn every_row_is_sound() {
     let mut names = std::collections::BTreeSet::new();
     for row in rows() {
         assert!(names.insert(row.name), "{} twice", row.name);
-        assert!(
-            row.alias.is_none_or(|alias| names.insert(alias)),
-            "{} twice",
-            row.name
-        );
+        assert!(row.alias.is_none_or(|alias| names.insert(alias)), "{} twice", row.name);
         let value = load::default_of(row);
         if matches!(row.kind, directive::Kind::Directory) {
             continue;
@@ -86,19 +75,9 @@ fn every_row_is_sound() {
             true => printed.split(|b| *b == b' ').collect(),
             false => vec![&printed],
         };
-        assert_eq!(
-            row.read(&pieces, &value, Lines::Replace).as_ref(),
-            Ok(&value),
-            "{}",
-            row.name
-        );
+        assert_eq!(row.read(&pieces, &value, Lines::Replace).as_ref(), Ok(&value), "{}", row.name);
         if row.name != "lua-memory-limit" {
-            assert_eq!(
-                String::from_utf8_lossy(&printed),
-                row.default,
-                "{}",
-                row.name
-            );
+            assert_eq!(String::from_utf8_lossy(&printed), row.default, "{}", row.name);
         }
     }
 }
@@ -118,10 +97,7 @@ fn every_getter_has_its_row() {
 
 #[test]
 fn options_override_the_file_and_the_last_one_wins() {
-    let path = scratch(
-        "a.conf",
-        "# c\nport 1\n  maxmemory 100mb\nbind 10.0.0.1 -::1\n\n",
-    );
+    let path = scratch("a.conf", "# c\nport 1\n  maxmemory 100mb\nbind 10.0.0.1 -::1\n\n");
     let config = config_of(&[
         path.to_str().expect("utf-8"),
         "--port",
@@ -148,86 +124,48 @@ fn options_take_several_arguments_in_each_way_scripts_write_them() {
     ] {
         assert_eq!(value(&config_of(args), "save"), "900 1 300 10", "{args:?}");
     }
-    for args in [
-        &["--save", "", "--port", "5"][..],
-        &["--save", "--port", "5"],
-        &["--port", "5", "--save"],
-    ] {
+    for args in
+        [&["--save", "", "--port", "5"][..], &["--save", "--port", "5"], &["--port", "5", "--save"]]
+    {
         let config = config_of(args);
-        assert_eq!(
-            (value(&config, "save"), config.settings().port()),
-            (String::new(), 5)
-        );
+        assert_eq!((value(&config, "save"), config.settings().port()), (String::new(), 5));
     }
-    assert_eq!(
-        &*config_of(&["--requirepass", "--x"])
-            .settings()
-            .requirepass(),
-        b"--x"
-    );
+    assert_eq!(&*config_of(&["--requirepass", "--x"]).settings().requirepass(), b"--x");
     let limits = config_of(&["--client-output-buffer-limit", "pubsub", "1kb", "2", "3"]);
     let limit = limits.settings().output_buffer_limit(ClientClass::PubSub);
-    assert_eq!(
-        (limit.hard_bytes, limit.soft_bytes, limit.soft_seconds),
-        (1024, 2, 3)
-    );
+    assert_eq!((limit.hard_bytes, limit.soft_bytes, limit.soft_seconds), (1024, 2, 3));
 }
 
 #[test]
 fn bad_lines_are_named_as_redis_names_them() {
     for (content, line, reason) in [
-        (
-            "port 1\nfoo bar\n",
-            2,
-            "Bad directive or wrong number of arguments",
-        ),
-        (
-            "maxclients 0",
-            1,
-            "argument must be between 1 and 4294967295 inclusive",
-        ),
+        ("port 1\nfoo bar\n", 2, "Bad directive or wrong number of arguments"),
+        ("maxclients 0", 1, "argument must be between 1 and 4294967295 inclusive"),
         ("port\n", 1, "wrong number of arguments"),
-        (
-            "requirepass \"abc",
-            1,
-            "Unbalanced quotes in configuration line",
-        ),
-        (
-            "rename-command get",
-            1,
-            "Bad directive or wrong number of arguments",
-        ),
+        ("requirepass \"abc", 1, "Unbalanced quotes in configuration line"),
+        ("rename-command get", 1, "Bad directive or wrong number of arguments"),
         ("save a b", 1, "Invalid save parameters"),
         ("maxmemori 5", 1, "(did you mean 'maxmemory'?)"),
     ] {
         let path = scratch("bad.conf", content);
-        let error = request(&[path.to_str().expect("utf-8")])
-            .expect_err(content)
-            .to_string();
-        assert!(
-            error.starts_with("\n*** FATAL CONFIG FILE ERROR (Holdfast "),
-            "{error}"
-        );
+        let error = request(&[path.to_str().expect("utf-8")]).expect_err(content).to_string();
+        assert!(error.starts_with("\n*** FATAL CONFIG FILE ERROR (Holdfast "), "{error}");
         let place = format!("Reading the configuration file, at line {line} of ");
         assert!(error.contains(&place), "{error}");
         assert!(error.contains("\n>>> '"), "{error}");
         assert!(error.ends_with(reason), "{error}");
     }
     let error = request(&["--foo", "bar"]).expect_err("unknown").to_string();
-    assert!(
-        error.contains("options of the command line\n>>> '--foo bar'\nBad dir"),
-        "{error}"
-    );
-    let error = request(&["/no/such.conf"])
-        .expect_err("missing")
-        .to_string();
+    assert!(error.contains("options of the command line\n>>> '--foo bar'\nBad dir"), "{error}");
+    let error = request(&["/no/such.conf"]).expect_err("missing").to_string();
     assert_eq!(
         error,
         "Fatal error, can't open config file '/no/such.conf': No such file or directory"
     );
-    let error = request(&["--masterauth", "secret", "x"])
-        .expect_err("two")
-        .to_string();
+    let path = scratch("quotes.conf", "requirepass \"secret");
+    let error = request(&[path.to_str().expect("utf-8")]).expect_err("quotes").to_string();
+    assert!(!error.contains("secret"), "{error}");
+    let error = request(&["--masterauth", "secret", "x"]).expect_err("two").to_string();
     assert!(!error.contains("secret"), "{error}");
 }
 
@@ -251,20 +189,10 @@ fn what_would_mislead_stops_the_start_unless_taken_back() {
 
 #[test]
 fn inert_directives_warn_only_when_they_ask_for_something() {
-    let config = config_of(&[
-        "--io-threads",
-        "4",
-        "--rdbcompression",
-        "yes",
-        "--save",
-        "900 1",
-    ]);
+    let config = config_of(&["--io-threads", "4", "--rdbcompression", "yes", "--save", "900 1"]);
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(
-        warnings[1].contains("'save' has no effect here: nothing is saved"),
-        "{warnings:?}"
-    );
+    assert!(warnings[1].contains("'save' has no effect here: nothing is saved"), "{warnings:?}");
 }
 
 #[test]
@@ -273,26 +201,18 @@ fn includes_are_read_where_they_stand() {
     let directory = sub.parent().expect("a directory");
     std::fs::write(directory.join("a2.inc"), "port 4\nhz 30\n").expect("writable");
     let main = |pattern: &str| {
-        let content = format!(
-            "timeout 1\ninclude {}/{pattern}\ntimeout 2\n",
-            directory.display()
-        );
+        let content = format!("timeout 1\ninclude {}/{pattern}\ntimeout 2\n", directory.display());
         scratch("main.conf", &content)
     };
     let path = main("*.inc");
     let settings = config_of(&[path.to_str().expect("utf-8")]);
     let settings = settings.settings();
-    assert_eq!(
-        (settings.port(), settings.hz(), settings.timeout_s()),
-        (5, 30, 2)
-    );
+    assert_eq!((settings.port(), settings.hz(), settings.timeout_s()), (5, 30, 2));
     assert!(request(&[main("*.none").to_str().expect("utf-8")]).is_ok());
     assert!(request(&[main("missing").to_str().expect("utf-8")]).is_err());
     let own = scratch("self.conf", "");
     std::fs::write(&own, format!("include {}", own.display())).expect("writable");
-    let error = request(&[own.to_str().expect("utf-8")])
-        .expect_err("endless")
-        .to_string();
+    let error = request(&[own.to_str().expect("utf-8")]).expect_err("endless").to_string();
     assert!(error.contains("nested too deep"), "{error}");
 }
 
@@ -305,9 +225,7 @@ fn help_version_and_check_print() {
         (&["-v"], "7.2.4"),
         (&["--check", "--hz", "20"], "is valid"),
     ] {
-        let Ok(Request::Print(text)) = request(args) else {
-            panic!("{args:?}")
-        };
+        let Ok(Request::Print(text)) = request(args) else { panic!("{args:?}") };
         assert!(text.contains(part), "{text}");
     }
     assert!(request(&["--check", "--hz", "x"]).is_err());
@@ -318,10 +236,7 @@ fn help_version_and_check_print() {
 fn get_matches_globs_in_any_case_and_names_aliases() {
     let config = Config::default();
     let names = |patterns: &[&str]| -> Vec<String> {
-        got(&config, patterns)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect()
+        got(&config, patterns).into_iter().map(|(name, _)| name).collect()
     };
     assert_eq!(names(&["MAXMEMORY"]), ["MAXMEMORY"]);
     assert_eq!(
@@ -333,10 +248,7 @@ fn get_matches_globs_in_any_case_and_names_aliases() {
     assert!(!names(&["*"]).contains(&"watchdog-period".to_owned()));
     assert_eq!(names(&["watchdog-period"]), ["watchdog-period"]);
     let error = get(&config, &[]).expect_err("no pattern");
-    assert_eq!(
-        error.text(),
-        "ERR wrong number of arguments for 'config|get' command"
-    );
+    assert_eq!(error.text(), "ERR wrong number of arguments for 'config|get' command");
 }
 
 #[test]
@@ -348,10 +260,7 @@ fn set_answers_as_redis() {
     let policies = "argument(s) must be one of the following: volatile-lru, volatile-lfu, \
         volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction";
     for (args, expected) in [
-        (
-            &["hz"][..],
-            "ERR wrong number of arguments for 'config|set' command".to_owned(),
-        ),
+        (&["hz"][..], "ERR wrong number of arguments for 'config|set' command".to_owned()),
         (&["hz", "10", "20"], "ERR syntax error".into()),
         (
             &["nosuch", "1", "hz", "5"],
@@ -359,58 +268,25 @@ fn set_answers_as_redis() {
         ),
         (
             &["maxclients", "0"],
-            failed(
-                "maxclients",
-                "argument must be between 1 and 4294967295 inclusive",
-            ),
+            failed("maxclients", "argument must be between 1 and 4294967295 inclusive"),
         ),
         (
             &["MAXCLIENTS", "0"],
-            failed(
-                "maxclients",
-                "argument must be between 1 and 4294967295 inclusive",
-            ),
+            failed("maxclients", "argument must be between 1 and 4294967295 inclusive"),
         ),
-        (
-            &["maxmemory", "abc"],
-            failed("maxmemory", "argument must be a memory value"),
-        ),
-        (
-            &["maxmemory", "-1"],
-            failed("maxmemory", "argument must be a memory value"),
-        ),
-        (
-            &["maxmemory", "1.5gb"],
-            failed("maxmemory", "argument must be a memory value"),
-        ),
-        (
-            &["maxmemory-policy", "foo"],
-            failed("maxmemory-policy", policies),
-        ),
+        (&["maxmemory", "abc"], failed("maxmemory", "argument must be a memory value")),
+        (&["maxmemory", "-1"], failed("maxmemory", "argument must be a memory value")),
+        (&["maxmemory", "1.5gb"], failed("maxmemory", "argument must be a memory value")),
+        (&["maxmemory-policy", "foo"], failed("maxmemory-policy", policies)),
         (
             &["lazyfree-lazy-expire", "maybe"],
             failed("lazyfree-lazy-expire", "argument must be 'yes' or 'no'"),
         ),
-        (
-            &["maxclients", "100", "maxclients", "200"],
-            failed("maxclients", "duplicate parameter"),
-        ),
-        (
-            &["hz", "abc"],
-            failed("hz", "argument couldn't be parsed into an integer"),
-        ),
-        (
-            &["daemonize", "yes"],
-            failed("daemonize", "can't set immutable config"),
-        ),
-        (
-            &["unixsocketperm", "777"],
-            failed("unixsocketperm", "can't set immutable config"),
-        ),
-        (
-            &["dir", "/tmp"],
-            failed("dir", "can't set protected config"),
-        ),
+        (&["maxclients", "100", "maxclients", "200"], failed("maxclients", "duplicate parameter")),
+        (&["hz", "abc"], failed("hz", "argument couldn't be parsed into an integer")),
+        (&["daemonize", "yes"], failed("daemonize", "can't set immutable config")),
+        (&["unixsocketperm", "777"], failed("unixsocketperm", "can't set immutable config")),
+        (&["dir", "/tmp"], failed("dir", "can't set protected config")),
         (&["save", "a b"], failed("save", "Invalid save parameters")),
         (
             &["notify-keyspace-events", "ZZ"],
@@ -453,17 +329,11 @@ fn set_answers_as_redis() {
         ),
         (
             &["maxmemory-clients", "150%"],
-            failed(
-                "maxmemory-clients",
-                "percentage argument must be less or equal to 100",
-            ),
+            failed("maxmemory-clients", "percentage argument must be less or equal to 100"),
         ),
         (
             &["maxmemory-clients", "-5"],
-            failed(
-                "maxmemory-clients",
-                "argument must be a memory or percent value",
-            ),
+            failed("maxmemory-clients", "argument must be a memory or percent value"),
         ),
         (
             &["proc-title-template", "{x}"],
@@ -483,15 +353,7 @@ fn set_answers_as_redis() {
             &["rename-command", "a b"],
             "ERR Unknown option or number of arguments for CONFIG SET - 'rename-command'".into(),
         ),
-        (
-            &[
-                "hash-max-ziplist-entries",
-                "5",
-                "hash-max-listpack-entries",
-                "6",
-            ],
-            "Ok".into(),
-        ),
+        (&["hash-max-ziplist-entries", "5", "hash-max-listpack-entries", "6"], "Ok".into()),
         (&["maxmemory", "99999999999999999999"], "Ok".into()),
     ] {
         assert_eq!(set_text(&config, args), expected, "{args:?}");
@@ -512,11 +374,7 @@ fn values_are_printed_as_redis_prints_them() {
         ("notify-keyspace-events", "KElg", "glKE"),
         ("notify-keyspace-events", "El$gshzxetd", "AE"),
         ("notify-keyspace-events", "dm", "dm"),
-        (
-            "latency-tracking-info-percentiles",
-            "50 99.9 100 12.345",
-            "50 99.9 100 12.345",
-        ),
+        ("latency-tracking-info-percentiles", "50 99.9 100 12.345", "50 99.9 100 12.345"),
         ("latency-tracking-info-percentiles", "", ""),
         ("shutdown-on-sigint", "save force", "save force"),
         ("oom-score-adj", "relative", "yes"),
@@ -534,17 +392,10 @@ fn values_are_printed_as_redis_prints_them() {
     }
     let settings = config.settings();
     assert_eq!(settings.slowlog_log_slower_than_us(), -1);
-    assert!(
-        settings
-            .notify_keyspace_events()
-            .contains(EventFlags::KEY_MISS)
-    );
+    assert!(settings.notify_keyspace_events().contains(EventFlags::KEY_MISS));
     assert!(settings.shutdown_on_sigint().save && settings.shutdown_on_sigint().force);
     assert_eq!(settings.maxmemory_policy(), EvictionPolicy::NoEviction);
-    assert_eq!(
-        settings.maxmemory_policy().name(),
-        value(&config, "maxmemory-policy")
-    );
+    assert_eq!(settings.maxmemory_policy().name(), value(&config, "maxmemory-policy"));
     assert_eq!(settings.enable_debug_command(), Exposure::No);
 }
 
@@ -564,17 +415,11 @@ fn set_is_all_or_nothing() {
         _ => Ok(()),
     });
     let text = set_text(&config, &["timeout", "5", "hz", "20", "maxclients", "13"]);
-    assert!(
-        text.ends_with("'maxclients') - an unlucky number"),
-        "{text}"
-    );
+    assert!(text.ends_with("'maxclients') - an unlucky number"), "{text}");
     // Called with the new, then again with the old.
     assert_eq!(*calls.lock(), [(5, 20), (0, 10)]);
     assert_eq!(value(&config, "timeout"), "0");
-    assert_eq!(
-        set_text(&config, &["timeout", "6", "maxclients", "14"]),
-        "Ok"
-    );
+    assert_eq!(set_text(&config, &["timeout", "6", "maxclients", "14"]), "Ok");
     assert_eq!(set_text(&config, &["timeout", "6"]), "Ok");
     assert_eq!(calls.lock().len(), 3, "no call where nothing changes");
 }
@@ -594,11 +439,7 @@ fn protected_directives_open_by_their_own_switch() {
     assert!(set_text(&config, &["dbfilename", "x.rdb"]).contains("can't set protected"));
     assert!(set(&config, &[b"dbfilename", b"x.rdb"], Origin::Local).is_ok());
     let error = set(&config, &[b"dbfilename", b"a/b"], Origin::Local).expect_err("a path");
-    assert!(
-        error
-            .text()
-            .contains("dbfilename can't be a path, just a filename")
-    );
+    assert!(error.text().contains("dbfilename can't be a path, just a filename"));
 }
 
 #[test]
@@ -607,14 +448,32 @@ fn secrets_are_known() {
     assert!(!commands::is_sensitive(b"port"));
 }
 
+/// The sample at the root: as it is, and with every `#directive` of it in force.
+#[test]
+fn the_sample_file_is_valid() {
+    let sample = include_str!("../../../holdfast.conf");
+    let all: String = sample
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_ne!(all, sample);
+    for content in [sample, &all] {
+        let path = scratch("holdfast.conf", content);
+        let config = config_of(&[path.to_str().expect("utf-8")]);
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+    }
+}
+
 /// All names of a Redis 7.2 that is built with TLS.
 #[test]
 fn the_names_of_redis_are_all_there() {
     let names = include_str!("names-7.2.txt");
-    let missing: Vec<_> = names
-        .split_whitespace()
-        .filter(|name| find(name.as_bytes()).is_none())
-        .collect();
+    let missing: Vec<_> =
+        names.split_whitespace().filter(|name| find(name.as_bytes()).is_none()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -2,7 +2,7 @@
 //! lines of a configuration file.
 //!
 //! Reasons of refusal are Redis's to the letter, for clients and operators match on them.
-//! The types that are more than a number or a text are in [`special`](super::special).
+//! The types that are more than a number or a text are in `special`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -107,11 +107,8 @@ impl Directive {
     }
 
     fn read_word(&self, word: &[u8]) -> Result<Value, Reason> {
-        let number = |text: &[u8]| {
-            std::str::from_utf8(text)
-                .ok()
-                .and_then(|text| text.parse::<i64>().ok())
-        };
+        let number =
+            |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
         match self.kind {
             Kind::YesNo => match () {
                 () if word.eq_ignore_ascii_case(b"yes") => Ok(Value::Flag(true)),
@@ -121,9 +118,7 @@ impl Directive {
             Kind::Int(min, max) => {
                 let n = number(word).ok_or("argument couldn't be parsed into an integer")?;
                 let n = within(i128::from(n), min, max)?;
-                Ok(Value::Number(
-                    self.clamp.map_or(n, |(low, high)| n.clamp(low, high)),
-                ))
+                Ok(Value::Number(self.clamp.map_or(n, |(low, high)| n.clamp(low, high))))
             }
             Kind::Octal(min, max) => {
                 let n = std::str::from_utf8(word)
@@ -153,9 +148,7 @@ impl Directive {
                 let n = size(word).ok_or("argument must be a memory or percent value")?;
                 Ok(Value::Number(within(n, 0, i128::from(i64::MAX))?))
             }
-            Kind::OneOf(list) => lookup(list, word)
-                .map(Value::Word)
-                .ok_or_else(|| one_of(list)),
+            Kind::OneOf(list) => lookup(list, word).map(Value::Word).ok_or_else(|| one_of(list)),
             Kind::Events => EventFlags::parse(word)
                 .map(Value::Events)
                 .ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
@@ -178,21 +171,15 @@ impl Directive {
                 _ => n.to_string().into(),
             },
             Value::Text(bytes) => bytes.to_vec(),
-            Value::SavePoints(points) => joined(
-                points
-                    .iter()
-                    .map(|p| format!("{} {}", p.seconds, p.changes)),
-            ),
-            Value::BufferLimits(limits) => joined(special::LIMIT_CLASSES.iter().zip(limits).map(
-                |(class, limit)| {
-                    let BufferLimit {
-                        hard_bytes,
-                        soft_bytes,
-                        soft_seconds,
-                    } = limit;
+            Value::SavePoints(points) => {
+                joined(points.iter().map(|p| format!("{} {}", p.seconds, p.changes)))
+            }
+            Value::BufferLimits(limits) => {
+                joined(special::LIMIT_CLASSES.iter().zip(limits).map(|(class, limit)| {
+                    let BufferLimit { hard_bytes, soft_bytes, soft_seconds } = limit;
                     format!("{class} {hard_bytes} {soft_bytes} {soft_seconds}")
-                },
-            )),
+                }))
+            }
             Value::Events(flags) => flags.to_string().into(),
             Value::OomScores(scores) => joined(scores.iter().map(ToString::to_string)),
             Value::Addresses(list) => list.join(" ").into(),
@@ -254,11 +241,7 @@ fn lookup(list: Words, word: &[u8]) -> Option<i64> {
 fn one_of(list: Words) -> Reason {
     // A word that only repeats another's number is a spelling Redis lists too.
     let names: Vec<_> = list.iter().map(|(name, _)| *name).collect();
-    format!(
-        "argument(s) must be one of the following: {}",
-        names.join(", ")
-    )
-    .into()
+    format!("argument(s) must be one of the following: {}", names.join(", ")).into()
 }
 
 fn flag_words(list: Words, words: &[&[u8]]) -> Result<Value, Reason> {
@@ -273,19 +256,14 @@ fn flag_words(list: Words, words: &[&[u8]]) -> Result<Value, Reason> {
 }
 
 fn word_of(list: Words, number: i64) -> &'static str {
-    list.iter()
-        .find(|(_, n)| *n == number)
-        .map_or("unknown", |(name, _)| name)
+    list.iter().find(|(_, n)| *n == number).map_or("unknown", |(name, _)| name)
 }
 
 fn words_of(list: Words, bits: i64) -> String {
     if bits == 0 {
         return word_of(list, 0).to_owned();
     }
-    let set = list
-        .iter()
-        .filter(|(_, bit)| bits & bit != 0)
-        .map(|(name, _)| *name);
+    let set = list.iter().filter(|(_, bit)| bits & bit != 0).map(|(name, _)| *name);
     set.collect::<Vec<_>>().join(" ")
 }
 
@@ -307,10 +285,7 @@ pub(super) fn size(word: &[u8]) -> Option<i128> {
         return None;
     }
     let most = i128::from(u64::MAX);
-    let number = std::str::from_utf8(number)
-        .ok()?
-        .parse::<i128>()
-        .unwrap_or(most);
+    let number = std::str::from_utf8(number).ok()?.parse::<i128>().unwrap_or(most);
     Some(number.saturating_mul(factor).min(most))
 }
 

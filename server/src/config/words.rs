@@ -186,12 +186,7 @@ mod tests {
 
     fn words(line: &str) -> Option<Vec<String>> {
         let words = split(line.as_bytes())?;
-        Some(
-            words
-                .into_iter()
-                .map(|w| String::from_utf8_lossy(&w).into_owned())
-                .collect(),
-        )
+        Some(words.into_iter().map(|w| String::from_utf8_lossy(&w).into_owned()).collect())
     }
 
     #[test]
@@ -199,10 +194,7 @@ mod tests {
         let cases: &[(&str, Option<&[&str]>)] = &[
             ("port 6379", Some(&["port", "6379"])),
             ("  save   900\t1 ", Some(&["save", "900", "1"])),
-            (
-                r#"requirepass "a b\x41\n""#,
-                Some(&["requirepass", "a bA\n"]),
-            ),
+            (r#"requirepass "a b\x41\n""#, Some(&["requirepass", "a bA\n"])),
             (r"requirepass 'it\'s'", Some(&["requirepass", "it's"])),
             (r#"save """#, Some(&["save", ""])),
             (r#"a "b"c"#, None),
@@ -231,11 +223,7 @@ mod tests {
             ("", "a", false),
             ("a[", "a", false),
         ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern} {text}"
-            );
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
     }
 

@@ -94,13 +94,8 @@ impl Connection {
     pub fn new(node: Arc<Node>, stream: Stream, client: Arc<Client>) -> Self {
         let authenticated = !node.settings.has_password();
         let limits = limits(&node, authenticated);
-        let limit = node
-            .settings
-            .output_buffer_limit(ClientClass::PubSub)
-            .hard_bytes;
-        client
-            .push_limit_bytes
-            .store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
+        let limit = node.settings.output_buffer_limit(ClientClass::PubSub).hard_bytes;
+        client.push_limit_bytes.store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
         Self {
             session: Session::new(&node.pubsub, client, authenticated),
             node,
@@ -207,8 +202,7 @@ impl Connection {
         }
         for args in commands.iter() {
             if waits.is_some() || ran == COMMANDS_PER_TURN {
-                self.aside
-                    .push_back(args.iter().map(|arg| arg.to_vec()).collect());
+                self.aside.push_back(args.iter().map(|arg| arg.to_vec()).collect());
                 continue;
             }
             if self.session.closing {
@@ -282,9 +276,7 @@ impl Connection {
     fn show(&mut self) {
         let shown = &self.session.client.shown;
         shown.query_buffer_len.store(self.input.len(), Relaxed);
-        shown
-            .query_buffer_free
-            .store(self.input.capacity() - self.input.len(), Relaxed);
+        shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
         shown.output_len.store(self.output.len(), Relaxed);
         if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
             self.input = BytesMut::with_capacity(READ_LEN);
@@ -379,11 +371,8 @@ impl Connection {
     /// Sends what waits and waits for something to happen.
     async fn event(&mut self, until: Option<Instant>, read: bool) -> Result<Event, End> {
         let mut sleep = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
-        let room = if self.missing > READ_LEN {
-            self.missing.min(RESERVE_LEN_MAX)
-        } else {
-            READ_LEN
-        };
+        let room =
+            if self.missing > READ_LEN { self.missing.min(RESERVE_LEN_MAX) } else { READ_LEN };
         let query_limit = self.node.settings.client_query_buffer_limit();
         let event = poll_fn(|context| {
             let client = Arc::clone(&self.session.client);
@@ -427,10 +416,7 @@ impl Connection {
                     Poll::Pending => {}
                 }
             } else if read {
-                tracing::warn!(
-                    client = client.id,
-                    "client closed: query buffer limit reached"
-                );
+                tracing::warn!(client = client.id, "client closed: query buffer limit reached");
                 return Poll::Ready(Err(End::Gone));
             }
             Poll::Pending
@@ -471,26 +457,16 @@ fn deadline(timeout: Option<Duration>) -> Option<Instant> {
 }
 
 fn unblocked_error() -> Reply {
-    Reply::error(CommandError::known(
-        "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-    ))
+    Reply::error(CommandError::known("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 }
 
 fn limits(node: &Node, authenticated: bool) -> Limits {
     let limits = Limits::with_bulk_len_max(node.settings.proto_max_bulk_len());
-    if authenticated {
-        limits.authenticated()
-    } else {
-        limits.unauthenticated()
-    }
+    if authenticated { limits.authenticated() } else { limits.unauthenticated() }
 }
 
 fn class(session: &Session) -> ClientClass {
-    if session.is_subscriber() {
-        ClientClass::PubSub
-    } else {
-        ClientClass::Normal
-    }
+    if session.is_subscriber() { ClientClass::PubSub } else { ClientClass::Normal }
 }
 
 fn over_hard_limit(node: &Node, session: &Session, len: usize) -> bool {

@@ -55,16 +55,9 @@ async fn expire(node: &Arc<Node>) {
         if node.pause.stops_expiry(node.clock.monotonic_us()) {
             return;
         }
-        let more = node
-            .engine
-            .keyspace()
-            .expire_due(node.now(), EXPIRE_STEP, &mut effects);
-        node.observe.stats.add(
-            Counter::ExpiredKeys,
-            std::mem::take(&mut effects.expired_keys),
-        );
-        node.changes
-            .fetch_add(std::mem::take(&mut effects.changes), Relaxed);
+        let more = node.engine.keyspace().expire_due(node.now(), EXPIRE_STEP, &mut effects);
+        node.observe.stats.add(Counter::ExpiredKeys, std::mem::take(&mut effects.expired_keys));
+        node.changes.fetch_add(std::mem::take(&mut effects.changes), Relaxed);
         if !effects.is_quiet() {
             deliver::deliver(node, &mut effects);
         }

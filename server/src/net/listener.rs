@@ -81,10 +81,7 @@ impl Listeners {
         if !path.is_empty() {
             let path = crate::config::settings::path(&path);
             let listener = bind_unix(&path, settings.unixsocketperm()).map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("unixsocket {}: {error}", path.display()),
-                )
+                io::Error::new(error.kind(), format!("unixsocket {}: {error}", path.display()))
             })?;
             listeners.unix = Some((listener, path));
         }
@@ -121,15 +118,8 @@ fn bind_tcp(text: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
         "::*" => "::",
         other => other,
     };
-    let address = (host, port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // IPv4 has its own socket.
@@ -145,10 +135,7 @@ fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     // A socket left behind by a process that died; one that answers belongs to another server.
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another server listens there",
-        ));
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there"));
     }
     match std::fs::remove_file(path) {
         Ok(()) => {}
@@ -212,31 +199,16 @@ fn admit_tcp(node: &Arc<Node>, stream: TcpStream, peer: SocketAddr) {
             .with_retries(3);
         let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     }
-    let local = stream
-        .local_addr()
-        .map(|addr| addr.to_string())
-        .unwrap_or_default();
+    let local = stream.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
     let fd = stream.as_raw_fd();
-    begin(
-        node,
-        Stream::Tcp(stream),
-        (peer.to_string(), local),
-        fd,
-        refusal,
-    );
+    begin(node, Stream::Tcp(stream), (peer.to_string(), local), fd, refusal);
 }
 
 fn admit_unix(node: &Arc<Node>, stream: UnixStream, path: &std::path::Path) {
     node.observe.stats.count(Counter::ConnectionsReceived);
     let name = format!("{}:0", path.display());
     let fd = stream.as_raw_fd();
-    begin(
-        node,
-        Stream::Unix(stream),
-        (name.clone(), name),
-        fd,
-        refusal(node, None),
-    );
+    begin(node, Stream::Unix(stream), (name.clone(), name), fd, refusal(node, None));
 }
 
 /// Why a client may not connect, if it may not; otherwise it has taken a place.
@@ -265,23 +237,12 @@ fn begin(
     }
     let is_unix = matches!(stream, Stream::Unix(_));
     let id = node.clients.next_id();
-    let client = Arc::new(Client::new(
-        id,
-        (addr, local),
-        fd,
-        is_unix,
-        node.clock.monotonic_us(),
-    ));
+    let client = Arc::new(Client::new(id, (addr, local), fd, is_unix, node.clock.monotonic_us()));
     node.clients.add(Arc::clone(&client));
-    let place = Place {
-        node: Arc::clone(node),
-        id,
-    };
+    let place = Place { node: Arc::clone(node), id };
     tokio::spawn(async move {
         let _place = place;
-        Connection::new(Arc::clone(&_place.node), stream, client)
-            .run()
-            .await;
+        Connection::new(Arc::clone(&_place.node), stream, client).run().await;
     });
 }
 

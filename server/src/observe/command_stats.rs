@@ -65,11 +65,7 @@ impl CallStats {
             return None;
         }
         let us = self.ns / 1_000;
-        let per_call = if self.calls == 0 {
-            0.0
-        } else {
-            us as f64 / self.calls as f64
-        };
+        let per_call = if self.calls == 0 { 0.0 } else { us as f64 / self.calls as f64 };
         Some(format!(
             "cmdstat_{name}:calls={},usec={us},usec_per_call={per_call:.2},\
              rejected_calls={},failed_calls={}",
@@ -93,11 +89,7 @@ impl CommandStats {
     #[must_use]
     pub fn new(len: usize) -> Self {
         let stripes = Striped::new(move || (0..len).map(|_| Cell::default()).collect());
-        Self {
-            stripes,
-            baseline: Mutex::default(),
-            len,
-        }
+        Self { stripes, baseline: Mutex::default(), len }
     }
 
     /// Counts a call that ran for `ns` nanoseconds.
@@ -113,9 +105,7 @@ impl CommandStats {
             access.add(&cell.failed, 1);
         }
         if tracking == Tracking::On {
-            cell.buckets
-                .get_or_init(Buckets::default)
-                .record(access, ns);
+            cell.buckets.get_or_init(Buckets::default).record(access, ns);
         }
     }
 
@@ -153,11 +143,7 @@ impl CommandStats {
 
     fn sum(&self, id: CommandId) -> CallStats {
         let mut stats = CallStats::default();
-        for cell in self
-            .stripes
-            .all()
-            .filter_map(|cells| cells.get(usize::from(id.0)))
-        {
+        for cell in self.stripes.all().filter_map(|cells| cells.get(usize::from(id.0))) {
             stats.calls += cell.calls.load(Relaxed);
             stats.ns += cell.ns.load(Relaxed);
             stats.rejected += cell.rejected.load(Relaxed);
@@ -178,11 +164,7 @@ impl CommandStats {
 
     fn merged(&self, id: CommandId) -> Option<Histogram> {
         let mut merged: Option<Histogram> = None;
-        for cell in self
-            .stripes
-            .all()
-            .filter_map(|cells| cells.get(usize::from(id.0)))
-        {
+        for cell in self.stripes.all().filter_map(|cells| cells.get(usize::from(id.0))) {
             if let Some(buckets) = cell.buckets.get() {
                 merged.get_or_insert_default().merge(buckets);
             }
@@ -192,9 +174,7 @@ impl CommandStats {
 
     /// CONFIG RESETSTAT: what was counted so far is forgotten.
     pub fn reset(&self) {
-        let ids = (0..self.len)
-            .filter_map(|id| u16::try_from(id).ok())
-            .map(CommandId);
+        let ids = (0..self.len).filter_map(|id| u16::try_from(id).ok()).map(CommandId);
         let now = ids.map(|id| (self.sum(id), self.merged(id))).collect();
         *self.baseline.lock() = now;
     }
@@ -210,9 +190,7 @@ impl CommandStats {
             let histogram = self.histogram(id)?;
             let number = |n: u64| Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX));
             let powers = histogram.powers_of_two_us();
-            let powers = powers
-                .into_iter()
-                .map(|(us, sum)| (number(us), number(sum)));
+            let powers = powers.into_iter().map(|(us, sum)| (number(us), number(sum)));
             let entry = Reply::Map(vec![
                 (Reply::bulk(b"calls"), number(histogram.count())),
                 (Reply::bulk(b"histogram_usec"), Reply::Map(powers.collect())),
@@ -266,10 +244,7 @@ mod tests {
         assert_eq!(stats.histogram(GET), None);
         stats.record(GET, 9_000, Outcome::Done, Tracking::On);
         assert_eq!(stats.of(GET).calls, 1);
-        assert_eq!(
-            stats.histogram(GET).map(|h| h.powers_of_two_us()),
-            Some(vec![(16, 1)])
-        );
+        assert_eq!(stats.histogram(GET).map(|h| h.powers_of_two_us()), Some(vec![(16, 1)]));
     }
 
     #[test]

@@ -56,10 +56,7 @@ mod tests {
         stats.record(&CommandError::SYNTAX);
         stats.record(&CommandError::NOT_AN_INTEGER);
         stats.record(&CommandError::WRONG_TYPE);
-        assert_eq!(
-            stats.info_lines(),
-            ["errorstat_ERR:count=2", "errorstat_WRONGTYPE:count=1"]
-        );
+        assert_eq!(stats.info_lines(), ["errorstat_ERR:count=2", "errorstat_WRONGTYPE:count=1"]);
         for n in 0..1_000 {
             stats.record(&CommandError::new(format!("MADEUP{n} by a script")));
         }

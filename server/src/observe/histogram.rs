@@ -166,10 +166,7 @@ mod tests {
     #[test]
     fn powers_of_two_are_sums_as_in_redis() {
         let histogram = of(&[1_500, 3_000, 3_500, 7_000, 1_040_000, 1_040_000]);
-        assert_eq!(
-            histogram.powers_of_two_us(),
-            [(2, 1), (4, 3), (8, 4), (1_048, 6)]
-        );
+        assert_eq!(histogram.powers_of_two_us(), [(2, 1), (4, 3), (8, 4), (1_048, 6)]);
         assert_eq!(of(&[5]).powers_of_two_us(), [(1, 1)]);
         assert!(Histogram::default().powers_of_two_us().is_empty());
     }

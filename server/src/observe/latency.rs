@@ -100,9 +100,7 @@ impl LatencyMonitor {
         let events = self.events.lock();
         let Some((name, series)) = find(&events, event) else {
             let name = String::from_utf8_lossy(event);
-            return Err(CommandError::new(format!(
-                "ERR No samples available for event '{name}'"
-            )));
+            return Err(CommandError::new(format!("ERR No samples available for event '{name}'")));
         };
         Ok(Reply::Verbatim(draw(name, series, now_s).into()))
     }
@@ -229,10 +227,7 @@ fn advices(
         advices
             .push("Evictions hold up writes: raise maxmemory, or lower maxmemory-samples.".into());
     }
-    if events
-        .keys()
-        .any(|name| name.starts_with("aof") || name.starts_with("rdb"))
-    {
+    if events.keys().any(|name| name.starts_with("aof") || name.starts_with("rdb")) {
         advices.push("The disk is slow: use a local one, and keep other writers off it.".into());
     }
     if advices.is_empty() {
@@ -267,10 +262,8 @@ fn draw(name: &str, series: &Series, now_s: u64) -> String {
         text.push('\n');
     }
     text.push('\n');
-    let labels: Vec<Vec<char>> = samples
-        .iter()
-        .map(|sample| age(now_s.saturating_sub(sample.unix_s)))
-        .collect();
+    let labels: Vec<Vec<char>> =
+        samples.iter().map(|sample| age(now_s.saturating_sub(sample.unix_s))).collect();
     for row in 0..labels.iter().map(Vec::len).max().unwrap_or(0) {
         for label in &labels {
             text.push(*label.get(row).unwrap_or(&' '));
@@ -314,11 +307,7 @@ mod tests {
         monitor.record(100, "expire-cycle", 2, 150);
         let entry = |name: &str, numbers: [i64; 3]| {
             let name = Reply::bulk(name.as_bytes());
-            Reply::Array(
-                std::iter::once(name)
-                    .chain(numbers.map(Reply::Integer))
-                    .collect(),
-            )
+            Reply::Array(std::iter::once(name).chain(numbers.map(Reply::Integer)).collect())
         };
         assert_eq!(
             monitor.latest(),
@@ -328,10 +317,7 @@ mod tests {
             ])
         );
         let pair = |a, b| Reply::Array(vec![Reply::Integer(a), Reply::Integer(b)]);
-        assert_eq!(
-            monitor.history(b"command"),
-            Reply::Array(vec![pair(1, 300), pair(2, 100)])
-        );
+        assert_eq!(monitor.history(b"command"), Reply::Array(vec![pair(1, 300), pair(2, 100)]));
         assert_eq!(monitor.history(b"x"), Reply::Array(vec![]));
         assert_eq!(monitor.reset(&[b"COMMAND", b"x"]), Reply::Integer(1));
         assert_eq!(monitor.reset(&[]), Reply::Integer(1));
@@ -341,9 +327,7 @@ mod tests {
     fn history_is_bounded() {
         let monitor = LatencyMonitor::default();
         (0..1_000).for_each(|s| monitor.record(1, "command", s, 5));
-        let Reply::Array(samples) = monitor.history(b"command") else {
-            panic!("not an array")
-        };
+        let Reply::Array(samples) = monitor.history(b"command") else { panic!("not an array") };
         assert_eq!(samples.len(), SAMPLES_MAX);
     }
 
@@ -354,10 +338,7 @@ mod tests {
         monitor.record(1, "command", 160, 120);
         let graph = text(monitor.graph(b"command", 170).expect("has samples"));
         let lines: Vec<_> = graph.lines().collect();
-        assert_eq!(
-            lines[0],
-            "command - high 120 ms, low 10 ms (all time high 120 ms)"
-        );
+        assert_eq!(lines[0], "command - high 120 ms, low 10 ms (all time high 120 ms)");
         assert_eq!(lines[2..6], [" #", " |", " |", "_|"]);
         assert_eq!(lines[7..], ["11", "m0", " s"]);
         let error = monitor.graph(b"x", 170).expect_err("no samples");

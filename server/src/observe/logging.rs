@@ -62,9 +62,7 @@ pub fn start(config: &Config) -> io::Result<()> {
     let subscriber = Registry::default().with(filter).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
     config.on_change(&["loglevel"], move |settings| {
-        handle
-            .reload(filter_of(settings))
-            .map_err(|error| error.to_string())
+        handle.reload(filter_of(settings)).map_err(|error| error.to_string())
     });
     announce(config);
     Ok(())
@@ -112,11 +110,9 @@ impl Target {
         match self {
             Self::Stdout => io::stdout().lock().write_all(line),
             // One write of a whole line in append mode: lines of two threads do not mix.
-            Self::File(path) => File::options()
-                .append(true)
-                .create(true)
-                .open(path)?
-                .write_all(line),
+            Self::File(path) => {
+                File::options().append(true).create(true).open(path)?.write_all(line)
+            }
         }
     }
 }
@@ -129,17 +125,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RedisForm {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let role = char::from(ROLE.load(Relaxed));
-        let line = line(
-            std::process::id(),
-            role,
-            since_epoch,
-            *event.metadata().level(),
-            &fields,
-        );
+        let line = line(std::process::id(), role, since_epoch, *event.metadata().level(), &fields);
         // A log that cannot be written must not stop the server, nor is there a place to say so.
         let _ = self.target.write(line.as_bytes());
     }
@@ -183,9 +171,8 @@ fn line(pid: u32, role: char, since_epoch: Duration, level: Level, fields: &Fiel
 
 /// `21 Nov 2026 01:01:54.476`, in UTC.
 fn date(since_epoch: Duration) -> String {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
@@ -239,10 +226,7 @@ mod tests {
 
     #[test]
     fn lines_have_the_form_of_redis_and_stay_one() {
-        let fields = Fields {
-            message: "a\r\nb".into(),
-            rest: " port=1".into(),
-        };
+        let fields = Fields { message: "a\r\nb".into(), rest: " port=1".into() };
         let line = line(7, 'M', Duration::from_millis(476), Level::INFO, &fields);
         assert_eq!(line, "7:M 01 Jan 1970 00:00:00.476 * a  b port=1\n");
     }
@@ -251,16 +235,12 @@ mod tests {
     fn events_reach_the_file_by_level() {
         let path = std::env::temp_dir().join(format!("holdfast-log-{}", std::process::id()));
         let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
-        let layer = RedisForm {
-            target: Target::File(path.clone()),
-        };
+        let layer = RedisForm { target: Target::File(path.clone()) };
         let subscriber = Registry::default().with(filter).with(layer);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(port = 6379, "listening on {}", "all");
             tracing::debug!("not yet");
-            handle
-                .modify(|filter| *filter = LevelFilter::WARN)
-                .expect("there");
+            handle.modify(|filter| *filter = LevelFilter::WARN).expect("there");
             tracing::info!("no longer");
             tracing::warn!("careful");
         });
@@ -268,14 +248,8 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(
-            lines[0].ends_with(" * listening on all port=6379"),
-            "{text}"
-        );
+        assert!(lines[0].ends_with(" * listening on all port=6379"), "{text}");
         assert!(lines[1].ends_with(" # careful"), "{text}");
-        assert!(
-            lines[0].starts_with(&format!("{}:C ", std::process::id())),
-            "{text}"
-        );
+        assert!(lines[0].starts_with(&format!("{}:C ", std::process::id())), "{text}");
     }
 }

@@ -79,9 +79,7 @@ impl SlowLog {
         let count = match count {
             None => GET_DEFAULT,
             Some(text) => {
-                let n = std::str::from_utf8(text)
-                    .ok()
-                    .and_then(|text| text.parse::<i64>().ok());
+                let n = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
                 match n {
                     Some(-1) => usize::MAX,
                     Some(n @ 0..) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -94,9 +92,7 @@ impl SlowLog {
             }
         };
         let inner = self.inner.lock();
-        Ok(Reply::Array(
-            inner.entries.iter().take(count).map(reply_of).collect(),
-        ))
+        Ok(Reply::Array(inner.entries.iter().take(count).map(reply_of).collect()))
     }
 
     /// `SLOWLOG LEN`
@@ -144,11 +140,7 @@ pub fn is_slow(threshold_us: i64, duration_us: u64) -> bool {
 }
 
 fn trimmed(args: &[&[u8]]) -> Vec<Blob> {
-    let kept = if args.len() > ARGS_MAX {
-        ARGS_MAX - 1
-    } else {
-        args.len()
-    };
+    let kept = if args.len() > ARGS_MAX { ARGS_MAX - 1 } else { args.len() };
     let mut trimmed: Vec<Blob> = args[..kept]
         .iter()
         .map(|arg| match arg.len().checked_sub(ARG_LEN_MAX) {
@@ -182,15 +174,10 @@ fn reply_of(entry: &Entry) -> Reply {
 mod tests {
     use super::*;
 
-    const SENDER: Sender<'_> = Sender {
-        address: "127.0.0.1:5",
-        name: "me",
-    };
+    const SENDER: Sender<'_> = Sender { address: "127.0.0.1:5", name: "me" };
 
     fn ids(reply: &Reply) -> Vec<i64> {
-        let Reply::Array(entries) = reply else {
-            panic!("{reply:?}")
-        };
+        let Reply::Array(entries) = reply else { panic!("{reply:?}") };
         let id = |entry: &Reply| match entry {
             Reply::Array(fields) => match fields[0] {
                 Reply::Integer(id) => id,
@@ -208,18 +195,12 @@ mod tests {
             log.record(12, 1_000 + n, n, &[b"GET", b"k"], SENDER);
         }
         assert_eq!(log.len(), Reply::Integer(12));
-        assert_eq!(
-            ids(&log.get(None).expect("ok")),
-            (10..20).rev().collect::<Vec<_>>()
-        );
+        assert_eq!(ids(&log.get(None).expect("ok")), (10..20).rev().collect::<Vec<_>>());
         assert_eq!(ids(&log.get(Some(b"2")).expect("ok")), [19, 18]);
         assert_eq!(ids(&log.get(Some(b"-1")).expect("ok")).len(), 12);
         for bad in [&b"-2"[..], b"a"] {
             let error = log.get(Some(bad)).expect_err("out of range");
-            assert_eq!(
-                error.text(),
-                "ERR count should be greater than or equal to -1"
-            );
+            assert_eq!(error.text(), "ERR count should be greater than or equal to -1");
         }
         assert_eq!(log.reset(), Reply::Ok);
         log.record(12, 5, 7, &[b"PING"], SENDER);

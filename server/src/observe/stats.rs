@@ -134,20 +134,13 @@ impl Stats {
     }
 
     fn sum(&self, counter: Counter) -> u64 {
-        self.stripes
-            .all()
-            .map(|stripe| stripe.0[counter as usize].load(Relaxed))
-            .sum()
+        self.stripes.all().map(|stripe| stripe.0[counter as usize].load(Relaxed)).sum()
     }
 
     /// Takes a sample; to be called every 100 ms with a monotonic time in microseconds.
     pub fn sample(&self, now_us: u64) {
-        let sums = [
-            Counter::CommandsProcessed,
-            Counter::NetInputBytes,
-            Counter::NetOutputBytes,
-        ]
-        .map(|counter| self.sum(counter));
+        let sums = [Counter::CommandsProcessed, Counter::NetInputBytes, Counter::NetOutputBytes]
+            .map(|counter| self.sum(counter));
         let mut rates = self.rates.lock();
         if let Some((last_us, last)) = rates.last {
             let passed_us = now_us.saturating_sub(last_us).max(1);
@@ -167,12 +160,7 @@ impl Stats {
     pub fn instantaneous(&self) -> Instantaneous {
         let rates = self.rates.lock();
         let mean = |which: usize| {
-            rates
-                .samples
-                .iter()
-                .map(|sample| sample[which])
-                .sum::<f64>()
-                / SAMPLES as f64
+            rates.samples.iter().map(|sample| sample[which]).sum::<f64>() / SAMPLES as f64
         };
         Instantaneous {
             ops_per_s: mean(0) as u64,
@@ -185,11 +173,7 @@ impl Stats {
     pub fn reset(&self) {
         let mut baseline = self.baseline.lock();
         for (counter, before) in baseline.iter_mut().enumerate() {
-            *before = self
-                .stripes
-                .all()
-                .map(|stripe| stripe.0[counter].load(Relaxed))
-                .sum();
+            *before = self.stripes.all().map(|stripe| stripe.0[counter].load(Relaxed)).sum();
         }
         *self.rates.lock() = Rates::default();
     }

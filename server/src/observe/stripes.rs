@@ -62,10 +62,7 @@ fn lease() -> usize {
     };
     INDEX.set(index);
     // A thread already in its last breath cannot keep a lease: it shares.
-    if LEASE
-        .try_with(|lease| lease.set(Some(Lease(index))))
-        .is_err()
-    {
+    if LEASE.try_with(|lease| lease.set(Some(Lease(index)))).is_err() {
         INDEX.set(SHARED);
         return SHARED;
     }
@@ -110,30 +107,21 @@ impl<T> Striped<T> {
     /// No stripes yet; `make` makes one.
     pub fn new(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
         let stripes = (0..=STRIPES_MAX).map(|_| OnceLock::new()).collect();
-        Self {
-            stripes,
-            make: Box::new(make),
-        }
+        Self { stripes, make: Box::new(make) }
     }
 
     /// This thread's stripe.
     #[inline]
     pub fn mine(&self) -> (&T, Access) {
         let index = index();
-        let access = if index == SHARED {
-            Access::Shared
-        } else {
-            Access::Owned
-        };
+        let access = if index == SHARED { Access::Shared } else { Access::Owned };
         let stripe = self.stripes[index].get_or_init(|| Box::new((self.make)()));
         (stripe, access)
     }
 
     /// All stripes there are, to be merged.
     pub fn all(&self) -> impl Iterator<Item = &T> {
-        self.stripes
-            .iter()
-            .filter_map(|stripe| stripe.get().map(Box::as_ref))
+        self.stripes.iter().filter_map(|stripe| stripe.get().map(Box::as_ref))
     }
 }
 
@@ -158,10 +146,7 @@ mod tests {
         }
         let sum: u64 = counters.all().map(|c| c.load(Relaxed)).sum();
         assert_eq!(sum, 20 * 40 * 100);
-        assert!(
-            counters.all().count() <= STRIPES_MAX,
-            "indexes are used again"
-        );
+        assert!(counters.all().count() <= STRIPES_MAX, "indexes are used again");
     }
 
     #[test]

@@ -58,11 +58,7 @@ pub struct Blocked {
 
 impl Default for Blocked {
     fn default() -> Self {
-        Self {
-            empty: Engine::new(1, 0),
-            count: AtomicUsize::new(0),
-            inner: Mutex::default(),
-        }
+        Self { empty: Engine::new(1, 0), count: AtomicUsize::new(0), inner: Mutex::default() }
     }
 }
 
@@ -104,12 +100,7 @@ impl Blocked {
     /// The keys of a database that clients wait for.
     #[must_use]
     pub fn keys_of(&self, db: DbIndex) -> Vec<Key> {
-        self.inner()
-            .by_key
-            .keys()
-            .filter(|key| key.0 == db)
-            .cloned()
-            .collect()
+        self.inner().by_key.keys().filter(|key| key.0 == db).cloned().collect()
     }
 
     /// The answer of a blocking command that must stand behind others waiting for one of its
@@ -132,10 +123,7 @@ impl Blocked {
         }
         // On an engine without keys it tells its timeout, and what is wrong with its arguments.
         let mut effects = Effects::new(EventClass::NONE);
-        let context = Context {
-            db: DbIndex(0),
-            ..context
-        };
+        let context = Context { db: DbIndex(0), ..context };
         let outcome = self.empty.run(row, args, context, &Alone, &mut effects);
         Some(match effects.wait {
             Some(wait) => waiting_for_keys(wait, outcome.reply),
@@ -166,25 +154,13 @@ impl Blocked {
             inner.arrivals += 1;
             let arrival = inner.arrivals;
             for key in &keys {
-                inner
-                    .by_key
-                    .entry(key.clone())
-                    .or_default()
-                    .push_back(arrival);
+                inner.by_key.entry(key.clone()).or_default().push_back(arrival);
             }
             inner.by_client.insert(client.id, arrival);
             let args = args.iter().map(|arg| arg.to_vec()).collect();
-            inner.waiters.insert(
-                arrival,
-                Waiter {
-                    client,
-                    row,
-                    args,
-                    db,
-                    touch,
-                    keys: keys.clone(),
-                },
-            );
+            inner
+                .waiters
+                .insert(arrival, Waiter { client, row, args, db, touch, keys: keys.clone() });
             self.count.fetch_add(1, SeqCst);
         }
         self.serve(node, keys);
@@ -216,11 +192,7 @@ impl Blocked {
                 let Some(group) = node.engine.group_of(key.0, &key.1, node.now()) else {
                     break;
                 };
-                if inner
-                    .waiters
-                    .get(&arrival)
-                    .is_none_or(|waiter| waiter.row.group != group)
-                {
+                if inner.waiters.get(&arrival).is_none_or(|waiter| waiter.row.group != group) {
                     continue;
                 }
                 if !Self::serve_one(node, &mut inner, arrival, &mut effects) {
@@ -254,9 +226,7 @@ impl Blocked {
         }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let context = commit::context(waiter.db, node.now(), waiter.touch);
-        let outcome = node
-            .engine
-            .run(waiter.row, &args, context, &**node, effects);
+        let outcome = node.engine.run(waiter.row, &args, context, &**node, effects);
         if effects.wait.take().is_some() {
             return false;
         }

@@ -34,9 +34,9 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
             Notice::Message(message) => {
                 match message.audience {
                     Audience::Channel => node.pubsub.publish(&message.channel, &message.payload),
-                    Audience::Shard => node
-                        .pubsub
-                        .publish_shard(&message.channel, &message.payload),
+                    Audience::Shard => {
+                        node.pubsub.publish_shard(&message.channel, &message.payload)
+                    }
                 };
             }
             Notice::Ready(db, key) => ready.push((db, key.to_vec())),
@@ -76,9 +76,7 @@ pub fn expire_met(
         return;
     }
     let _ = row.each_key(args, |index, _| {
-        node.engine
-            .keyspace()
-            .expire_key(db, args[index], now, effects);
+        node.engine.keyspace().expire_key(db, args[index], now, effects);
     });
 }
 

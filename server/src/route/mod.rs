@@ -51,10 +51,7 @@ pub struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self {
-            effects: Effects::new(EventClass::NONE),
-            tally: Tally::default(),
-        }
+        Self { effects: Effects::new(EventClass::NONE), tally: Tally::default() }
     }
 }
 
@@ -164,9 +161,7 @@ fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entr
         return Err(CommandError::OUT_OF_MEMORY);
     }
     if session.queue.is_some() && flags.has(Flags::NO_MULTI) {
-        return Err(CommandError::known(
-            "ERR Command not allowed inside a transaction",
-        ));
+        return Err(CommandError::known("ERR Command not allowed inside a transaction"));
     }
     Ok(entry)
 }
@@ -175,18 +170,13 @@ fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Repl
     /// A transaction may hold so many bytes of arguments before it is refused.
     const QUEUE_LEN_BYTES_MAX: usize = 1 << 30;
     let queue = session.queue.get_or_insert_with(Queue::default);
-    let len: usize = args
-        .iter()
-        .map(|arg| arg.len() + size_of::<Vec<u8>>())
-        .sum();
+    let len: usize = args.iter().map(|arg| arg.len() + size_of::<Vec<u8>>()).sum();
     if queue.len_bytes + len > QUEUE_LEN_BYTES_MAX {
         queue.failed = true;
         return Err(CommandError::known("ERR transaction too large"));
     }
     queue.len_bytes += len;
-    queue
-        .commands
-        .push(args.iter().map(|arg| arg.to_vec()).collect());
+    queue.commands.push(args.iter().map(|arg| arg.to_vec()).collect());
     Ok(Reply::simple("QUEUED"))
 }
 
@@ -220,12 +210,7 @@ fn run_entry(
         }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
         Run::Server(run) => {
-            let mut call = Call {
-                node,
-                session,
-                args,
-                in_transaction: false,
-            };
+            let mut call = Call { node, session, args, in_transaction: false };
             run(&mut call)
         }
         Run::Container => CommandError::wrong_arity(&entry.full_name).into(),
@@ -252,9 +237,7 @@ fn run_in_engine(
     let blocking = entry.row.flags.has(Flags::BLOCKING);
     if blocking
         && node.blocked.any()
-        && let Some(answer) = node
-            .blocked
-            .queue_behind(session.db, entry.row, args, context)
+        && let Some(answer) = node.blocked.queue_behind(session.db, entry.row, args, context)
     {
         return answer;
     }

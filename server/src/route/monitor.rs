@@ -52,12 +52,7 @@ impl Monitors {
             push_quoted(&mut line, arg);
         }
         let reply = Reply::Simple(line.into());
-        for client in self
-            .clients
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for client in self.clients.read().unwrap_or_else(PoisonError::into_inner).iter() {
             client.push_reply(&reply);
         }
     }

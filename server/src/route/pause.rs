@@ -20,11 +20,7 @@ impl Pause {
     /// all commands stays one of all.
     pub fn begin(&self, now_us: u64, until_us: u64, writes_only: bool) {
         let active = self.until_us.load(Acquire) > now_us;
-        let until = if active {
-            self.until_us.load(Acquire).max(until_us)
-        } else {
-            until_us
-        };
+        let until = if active { self.until_us.load(Acquire).max(until_us) } else { until_us };
         let only = writes_only && (!active || self.writes_only.load(Acquire));
         self.writes_only.store(only, Release);
         self.until_us.store(until.max(1), Release);

@@ -8,11 +8,8 @@ use super::ServerCommand;
 use crate::node::Node;
 
 /// Every row of the server, family by family.
-pub const FAMILIES: &[&[ServerCommand]] = &[
-    super::transaction::ROWS,
-    crate::admin::connection::ROWS,
-    crate::admin::subscribe::ROWS,
-];
+pub const FAMILIES: &[&[ServerCommand]] =
+    &[super::transaction::ROWS, crate::admin::connection::ROWS, crate::admin::subscribe::ROWS];
 
 /// The database that `SELECT` with this argument chooses, if there is one.
 #[must_use]

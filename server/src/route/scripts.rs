@@ -49,11 +49,7 @@ impl Scripts {
     /// None running.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            settings,
-            running: Mutex::default(),
-            busy: AtomicUsize::new(0),
-        }
+        Self { settings, running: Mutex::default(), busy: AtomicUsize::new(0) }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
@@ -70,17 +66,10 @@ impl Scripts {
     pub(crate) fn progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
         CURRENT.with_borrow_mut(|place| match progress {
             ScriptProgress::Begin => {
-                *place = Some(Current {
-                    since: Instant::now(),
-                    running: None,
-                    handed_over: false,
-                });
+                *place = Some(Current { since: Instant::now(), running: None, handed_over: false });
                 Ok(())
             }
-            ScriptProgress::Running {
-                instructions,
-                wrote,
-            } => match place {
+            ScriptProgress::Running { instructions, wrote } => match place {
                 Some(current) => self.go_on(current, instructions, wrote),
                 None => Ok(()),
             },
@@ -158,9 +147,7 @@ impl Scripts {
     pub fn kill(&self) -> Result<(), CommandError> {
         let running = self.running();
         if running.is_empty() {
-            return Err(CommandError::known(
-                "NOTBUSY No scripts in execution right now.",
-            ));
+            return Err(CommandError::known("NOTBUSY No scripts in execution right now."));
         }
         let mut any = false;
         for script in running.iter().filter(|script| !script.wrote.load(Acquire)) {

@@ -78,19 +78,13 @@ impl ServerCommand {
     /// A command with its function.
     #[must_use]
     pub const fn new(row: Command, run: ServerHandler) -> Self {
-        Self {
-            row,
-            run: ServerRun::Handler(run),
-        }
+        Self { row, run: ServerRun::Handler(run) }
     }
 
     /// A container of subcommands.
     #[must_use]
     pub const fn container(row: Command, subcommands: &'static [Self]) -> Self {
-        Self {
-            row,
-            run: ServerRun::Container(subcommands),
-        }
+        Self { row, run: ServerRun::Container(subcommands) }
     }
 }
 
@@ -124,9 +118,7 @@ impl Entry {
     /// The entry of a subcommand, by name in any case.
     #[must_use]
     pub fn child(&self, name: &[u8]) -> Option<&Self> {
-        self.children
-            .iter()
-            .find(|child| child.row.name.as_bytes().eq_ignore_ascii_case(name))
+        self.children.iter().find(|child| child.row.name.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
@@ -150,11 +142,8 @@ pub fn table() -> &'static Table {
 
 impl Table {
     fn new(families: &[&'static [ServerCommand]]) -> Self {
-        let mut table = Self {
-            entries: Vec::new(),
-            by_name: HashMap::default(),
-            names: Vec::new(),
-        };
+        let mut table =
+            Self { entries: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
         for row in holdfast_engine::engine::table().rows() {
             let entry = table.engine_entry(row);
             table.add(entry);
@@ -174,52 +163,26 @@ impl Table {
 
     fn engine_entry(&mut self, row: &'static Command) -> Entry {
         let (full_name, id) = self.number(row);
-        let run = if matches!(row.handler, Handler::Container) {
-            Run::Container
-        } else {
-            Run::Engine
-        };
-        let children = row
-            .subcommands
-            .iter()
-            .map(|row| self.engine_entry(row))
-            .collect();
-        Entry {
-            row,
-            full_name,
-            id,
-            run,
-            children,
-        }
+        let run =
+            if matches!(row.handler, Handler::Container) { Run::Container } else { Run::Engine };
+        let children = row.subcommands.iter().map(|row| self.engine_entry(row)).collect();
+        Entry { row, full_name, id, run, children }
     }
 
     fn server_entry(&mut self, command: &'static ServerCommand) -> Entry {
         let (full_name, id) = self.number(&command.row);
         let (run, children) = match command.run {
             ServerRun::Handler(run) => (Run::Server(run), Vec::new()),
-            ServerRun::Container(rows) => (
-                Run::Container,
-                rows.iter().map(|row| self.server_entry(row)).collect(),
-            ),
+            ServerRun::Container(rows) => {
+                (Run::Container, rows.iter().map(|row| self.server_entry(row)).collect())
+            }
         };
-        Entry {
-            row: &command.row,
-            full_name,
-            id,
-            run,
-            children,
-        }
+        Entry { row: &command.row, full_name, id, run, children }
     }
 
     fn add(&mut self, entry: Entry) {
-        let before = self
-            .by_name
-            .insert(entry.row.name.as_bytes(), self.entries.len());
-        assert!(
-            before.is_none(),
-            "Invariant: one row per command, not so {}",
-            entry.row.name
-        );
+        let before = self.by_name.insert(entry.row.name.as_bytes(), self.entries.len());
+        assert!(before.is_none(), "Invariant: one row per command, not so {}", entry.row.name);
         self.entries.push(entry);
     }
 

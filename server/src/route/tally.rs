@@ -74,19 +74,9 @@ impl Tally {
     #[inline]
     pub fn record(&mut self, node: &Node, id: u16, elapsed_ns: u64, failed: bool) {
         self.commands += 1;
-        let outcome = if failed {
-            Outcome::Failed
-        } else {
-            Outcome::Done
-        };
-        let tracking = if node.settings.latency_tracking() {
-            Tracking::On
-        } else {
-            Tracking::Off
-        };
-        node.observe
-            .commands
-            .record(CommandId(id), elapsed_ns, outcome, tracking);
+        let outcome = if failed { Outcome::Failed } else { Outcome::Done };
+        let tracking = if node.settings.latency_tracking() { Tracking::On } else { Tracking::Off };
+        node.observe.commands.record(CommandId(id), elapsed_ns, outcome, tracking);
     }
 
     /// Nanoseconds since a command began.
@@ -140,10 +130,8 @@ impl Tally {
         add(Counter::ReadsProcessed, &mut self.reads);
         add(Counter::WritesProcessed, &mut self.writes);
         if self.changes > 0 {
-            node.changes.fetch_add(
-                std::mem::take(&mut self.changes),
-                std::sync::atomic::Ordering::Relaxed,
-            );
+            node.changes
+                .fetch_add(std::mem::take(&mut self.changes), std::sync::atomic::Ordering::Relaxed);
         }
         self.last_ns = 0;
     }
@@ -166,25 +154,14 @@ fn note_slow(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapse
         && slowlog::is_slow(node.settings.slowlog_log_slower_than_us(), elapsed_us)
     {
         let name = client.names().name;
-        let sender = Sender {
-            address: &client.addr,
-            name: &String::from_utf8_lossy(&name),
-        };
+        let sender = Sender { address: &client.addr, name: &String::from_utf8_lossy(&name) };
         let len_max = node.settings.slowlog_max_len();
         let unix_s = node.clock.now_ms() / 1000;
         let shown = crate::admin::without_secrets(args);
-        node.observe
-            .slowlog
-            .record(len_max, unix_s, elapsed_us, &shown, sender);
+        node.observe.slowlog.record(len_max, unix_s, elapsed_us, &shown, sender);
     }
     let threshold_ms = node.settings.latency_monitor_threshold_ms();
-    let event = if entry.row.flags.has(Flags::FAST) {
-        "fast-command"
-    } else {
-        "command"
-    };
+    let event = if entry.row.flags.has(Flags::FAST) { "fast-command" } else { "command" };
     let unix_s = node.clock.now_ms() / 1000;
-    node.observe
-        .latency
-        .record(threshold_ms, event, unix_s, elapsed_us / 1000);
+    node.observe.latency.record(threshold_ms, event, unix_s, elapsed_us / 1000);
 }

@@ -45,11 +45,7 @@ fn watch(call: &mut Call<'_>) -> Answer {
     let db = call.session.db;
     // A key watched before keeps the version it had then.
     keys.retain(|key| {
-        !call
-            .session
-            .watches
-            .iter()
-            .any(|watch| watch.db == db && watch.key == *key)
+        !call.session.watches.iter().any(|watch| watch.db == db && watch.key == *key)
     });
     match call.node.engine.watch(&keys, context, &**call.node) {
         Ok(watches) => {
@@ -94,18 +90,11 @@ fn run_queue(
     watches: &[holdfast_engine::engine::Watch],
     scratch: &mut Scratch,
 ) -> Result<Option<Vec<Reply>>, CommandError> {
-    let commands: Vec<Vec<&[u8]>> = queue
-        .commands
-        .iter()
-        .map(|command| command.iter().map(Vec::as_slice).collect())
-        .collect();
-    let entries: Vec<&'static Entry> = commands
-        .iter()
-        .map(|args| table().resolve(args))
-        .collect::<Result<_, _>>()?;
-    let writes = entries
-        .iter()
-        .any(|entry| entry.row.flags.has(Flags::DENYOOM));
+    let commands: Vec<Vec<&[u8]>> =
+        queue.commands.iter().map(|command| command.iter().map(Vec::as_slice).collect()).collect();
+    let entries: Vec<&'static Entry> =
+        commands.iter().map(|args| table().resolve(args)).collect::<Result<_, _>>()?;
+    let writes = entries.iter().any(|entry| entry.row.flags.has(Flags::DENYOOM));
     if writes && crate::memory::is_full(node) {
         return Err(CommandError::known(
             "EXECABORT Transaction discarded because of: OOM command not allowed when used \
@@ -117,8 +106,7 @@ fn run_queue(
     scratch.effects.want(deliver::wanted_events(node));
     let began = scratch.tally.begin(node);
     let Some(outcomes) =
-        node.engine
-            .transaction(&steps, watches, context, &**node, &mut scratch.effects)?
+        node.engine.transaction(&steps, watches, context, &**node, &mut scratch.effects)?
     else {
         return Ok(None);
     };
@@ -134,21 +122,14 @@ fn run_queue(
                     break;
                 };
                 scratch.tally.lookups(outcome.hits, outcome.misses);
-                scratch
-                    .tally
-                    .record(node, entry.id, share_ns, outcome.reply.is_error());
+                scratch.tally.record(node, entry.id, share_ns, outcome.reply.is_error());
                 if let Reply::Error(error) = &outcome.reply {
                     node.observe.errors.record(error);
                 }
                 replies.push(outcome.reply);
             }
             Run::Server(run) => {
-                let mut call = Call {
-                    node,
-                    session,
-                    args,
-                    in_transaction: true,
-                };
+                let mut call = Call { node, session, args, in_transaction: true };
                 match run(&mut call) {
                     Answer::Reply(reply) => {
                         scratch.tally.record(node, entry.id, 0, reply.is_error());
@@ -178,11 +159,7 @@ fn steps_of<'a>(
     let mut steps = Vec::with_capacity(entries.len());
     for (entry, args) in entries.iter().zip(commands) {
         match entry.run {
-            Run::Engine => steps.push(Step {
-                row: entry.row,
-                args,
-                db,
-            }),
+            Run::Engine => steps.push(Step { row: entry.row, args, db }),
             Run::Server(_) if entry.row.name == "select" => {
                 if let Some(selected) = super::rows::selected_db(node, args[1]) {
                     db = selected;
@@ -267,12 +244,7 @@ pub const ROWS: &[ServerCommand] = &[
             .flags(Flags::STALE)
             .flags(Flags::FAST)
             .flags(Flags::ALLOW_BUSY)
-            .doc(
-                "2.2.0",
-                "O(1)",
-                "",
-                "Forgets about watched keys of a transaction.",
-            ),
+            .doc("2.2.0", "O(1)", "", "Forgets about watched keys of a transaction."),
         unwatch,
     ),
 ];

@@ -176,16 +176,11 @@ impl Client {
 
     /// Sets the protocol in which messages are encoded for it.
     pub fn set_protocol(&self, protocol: Protocol) {
-        self.protocol_is_3
-            .store(protocol == Protocol::Resp3, Release);
+        self.protocol_is_3.store(protocol == Protocol::Resp3, Release);
     }
 
     fn protocol(&self) -> Protocol {
-        if self.protocol_is_3.load(Acquire) {
-            Protocol::Resp3
-        } else {
-            Protocol::Resp2
-        }
+        if self.protocol_is_3.load(Acquire) { Protocol::Resp3 } else { Protocol::Resp2 }
     }
 
     /// Tells it to go.

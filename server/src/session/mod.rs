@@ -114,30 +114,13 @@ impl Session {
         use std::sync::atomic::Ordering::Relaxed;
         let shown = &self.client.shown;
         shown.db.store(u32::from(self.db.0), Relaxed);
-        shown.resp.store(
-            if self.protocol == Protocol::Resp3 {
-                3
-            } else {
-                2
-            },
-            Relaxed,
-        );
-        let queued = self
-            .queue
-            .as_ref()
-            .map_or(-1, |queue| queue.commands.len() as i64);
+        shown.resp.store(if self.protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+        let queued = self.queue.as_ref().map_or(-1, |queue| queue.commands.len() as i64);
         shown.multi.store(queued, Relaxed);
-        shown.multi_mem.store(
-            self.queue.as_ref().map_or(0, |queue| queue.len_bytes),
-            Relaxed,
-        );
+        shown.multi_mem.store(self.queue.as_ref().map_or(0, |queue| queue.len_bytes), Relaxed);
         shown.watches.store(self.watches.len(), Relaxed);
-        shown
-            .sub
-            .store(self.subscriptions.channels().len(), Relaxed);
-        shown
-            .psub
-            .store(self.subscriptions.patterns().len(), Relaxed);
+        shown.sub.store(self.subscriptions.channels().len(), Relaxed);
+        shown.psub.store(self.subscriptions.patterns().len(), Relaxed);
         shown.ssub.store(self.subscriptions.shard_count(), Relaxed);
         shown.monitor.store(self.monitor, Relaxed);
         shown.closing.store(self.closing, Relaxed);

@@ -52,11 +52,8 @@ impl Registry {
     /// All clients, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut clients: Vec<_> = self
-            .clients
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let mut clients: Vec<_> =
+            self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         clients.sort_unstable_by_key(|client| client.id);
         clients
     }

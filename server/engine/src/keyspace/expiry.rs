@@ -93,9 +93,8 @@ impl Keyspace {
         let Some(mut table) = found.map.shards()[shard].try_write() else {
             return;
         };
-        let expired = table.remove_entry(hash, |(record, _)| {
-            record.key() == key && record.is_expired(now)
-        });
+        let expired =
+            table.remove_entry(hash, |(record, _)| record.key() == key && record.is_expired(now));
         if let Some((record, _)) = expired {
             found.sides[shard].move_expiry(hash, record.expires_at(), None);
             effects.expired_keys += 1;

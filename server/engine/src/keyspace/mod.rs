@@ -13,7 +13,7 @@ mod side;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
@@ -21,7 +21,7 @@ use foldhash::fast::FixedState;
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
-pub use view::{Garbage, View};
+pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
 use crate::raw::{Record, Table, iterate, prefetch_record};
@@ -110,6 +110,15 @@ impl Keyspace {
 
     fn guard_creation(&self) -> MutexGuard<'_, ()> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `guard_creation`, without waiting.
+    fn try_guard_creation(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.creating.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The database, created if this is its first use. Must not be called while shards are held,
@@ -226,8 +235,6 @@ fn record_digest(db: u64, record: &Record) -> u64 {
 
 impl std::fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyspace")
-            .field("databases", &self.dbs.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Keyspace").field("databases", &self.dbs.len()).finish_non_exhaustive()
     }
 }

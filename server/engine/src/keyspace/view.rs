@@ -32,6 +32,15 @@ pub enum Garbage {
     Table(GarbageTable),
 }
 
+/// What [`View::edit`]'s work did to the record, and what it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit<T> {
+    /// It changed it.
+    Made(T),
+    /// It left it as it was.
+    Declined(T),
+}
+
 /// The table of a flushed shard.
 pub struct GarbageTable(#[expect(dead_code, reason = "held to be dropped")] Table);
 
@@ -159,10 +168,7 @@ impl<'k> View<'k> {
 
     #[inline]
     fn place(&self, hash: u64) -> Place {
-        Place {
-            db: self.context.db,
-            shard: Keyspace::shard_of(hash),
-        }
+        Place { db: self.context.db, shard: Keyspace::shard_of(hash) }
     }
 
     #[inline]
@@ -185,31 +191,48 @@ impl<'k> View<'k> {
         self.held.everything.is_some()
     }
 
-    /// Tries to hold the key's shard too, without waiting. A script that has not declared the
-    /// key calls this; see the invariant in `lock.rs`.
+    /// Tries to hold a further shard, without waiting. A script that has not declared a key
+    /// calls this; see the invariant in `lock.rs`.
     #[must_use]
-    pub fn widen(&mut self, key: &[u8]) -> bool {
-        let place = self.place(self.keyspace.hash(key));
+    pub fn widen_to(&mut self, place: Place) -> bool {
+        let Err(at) = self.held.shards.binary_search_by_key(&place, |held| held.place) else {
+            return true;
+        };
         let db = match (self.keyspace.existing(place.db), &self.held.everything) {
             (Some(db), _) => db,
             (None, Some(_)) => self.keyspace.create(place.db),
             // Creating a database waits, which this view may not while it holds shards.
-            (None, None) => return false,
-        };
-        match self
-            .held
-            .shards
-            .binary_search_by_key(&place, |held| held.place)
-        {
-            Ok(_) => true,
-            Err(at) => match try_shard(db, place, self.mode) {
-                Some(shard) => {
-                    self.held.shards.insert(at, shard);
-                    true
-                }
-                None => false,
+            (None, None) => match self.keyspace.try_guard_creation() {
+                Some(_creating) => self.keyspace.create(place.db),
+                None => return false,
             },
+        };
+        match try_shard(db, place, self.mode) {
+            Some(shard) => {
+                self.held.shards.insert(at, shard);
+                true
+            }
+            None => false,
         }
+    }
+
+    /// Tries to hold every shard, without waiting; what could be had is kept.
+    #[must_use]
+    pub fn widen_to_all(&mut self) -> bool {
+        if self.covers_all() {
+            return true;
+        }
+        let Some(creating) = self.keyspace.try_guard_creation() else { return false };
+        for index in 0..self.keyspace.databases() {
+            let db = DbIndex(index);
+            if self.keyspace.existing(db).is_some()
+                && !all_places(db).all(|place| self.widen_to(place))
+            {
+                return false;
+            }
+        }
+        self.held.everything = Some(creating);
+        true
     }
 
     /// Makes sure the current database is held, when all the others are: a script or a
@@ -218,9 +241,15 @@ impl<'k> View<'k> {
         if self.covers_all() && self.keyspace.existing(self.context.db).is_none() {
             let db = self.keyspace.create(self.context.db);
             for place in all_places(self.context.db) {
-                if let Some(shard) = try_shard(db, place, self.mode) {
-                    self.held.shards.push(shard);
-                }
+                // Another command may have slipped in since the database appeared; it holds
+                // its shard for a moment and waits for nothing.
+                let shard = loop {
+                    match try_shard(db, place, self.mode) {
+                        Some(shard) => break shard,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                self.held.shards.push(shard);
             }
             self.held.shards.sort_by_key(|held| held.place);
         }
@@ -266,6 +295,19 @@ impl<'k> View<'k> {
         record
     }
 
+    /// As [`View::get`], but its idle time goes on: for commands that ask about a key rather
+    /// than use it (EXISTS, TYPE, TTL).
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Option<&Record> {
+        let record = self.peek(key);
+        let count = match record {
+            Some(_) => &self.hits,
+            None => &self.misses,
+        };
+        count.set(count.get() + 1);
+        record
+    }
+
     /// The record of a live key, without counting as a use.
     #[inline]
     #[must_use]
@@ -278,10 +320,7 @@ impl<'k> View<'k> {
             None if self.covers_all() && self.keyspace.existing(place.db).is_none() => return None,
             None => self.shard(hash),
         };
-        let (record, _) = shard
-            .guard
-            .table()
-            .get(hash, |(record, _)| record.key() == key)?;
+        let (record, _) = shard.guard.table().get(hash, |(record, _)| record.key() == key)?;
         if record.is_expired(self.context.now) {
             self.overdue.set(true);
             return None;
@@ -293,14 +332,14 @@ impl<'k> View<'k> {
     /// last deletion near it. The lowest bit tells the two apart.
     #[must_use]
     pub fn version(&self, key: &[u8]) -> u64 {
-        if let Some(record) = self.peek(key) {
-            return record.version() << 1;
-        }
         let hash = self.keyspace.hash(key);
-        let place = self.place(hash);
-        match self.position(place) {
-            Some(index) => self.side(index).absent_version(hash) << 1 | 1,
-            None => 1,
+        let Some(index) = self.position(self.place(hash)) else {
+            return 1;
+        };
+        let side = self.side(index);
+        match self.peek(key) {
+            Some(record) => record.version().max(side.swapped()) << 1,
+            None => side.absent_version(hash) << 1 | 1,
         }
     }
 
@@ -313,16 +352,23 @@ impl<'k> View<'k> {
     /// Number of keys in the current database, which must be held whole.
     #[must_use]
     pub fn key_count(&self) -> usize {
-        self.db_shards()
-            .map(|shard| shard.guard.table().len())
-            .sum()
+        self.db_shards().map(|shard| shard.guard.table().len()).sum()
+    }
+
+    /// Number of live keys in the current database, which must be held whole. Unlike
+    /// [`View::key_count`] it does not depend on which expired keys still stand, so that a
+    /// replicated script may act on it.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let overdue: usize = self
+            .db_shards()
+            .map(|shard| shard.db.sides[usize::from(shard.place.shard)].due_count(self.context.now))
+            .sum();
+        self.key_count() - overdue
     }
 
     fn db_shards(&self) -> impl Iterator<Item = &HeldShard<'k>> {
-        self.held
-            .shards
-            .iter()
-            .filter(|shard| shard.place.db == self.context.db)
+        self.held.shards.iter().filter(|shard| shard.place.db == self.context.db)
     }
 
     /// The live records of the current database, which must be held whole.
@@ -368,16 +414,9 @@ impl<'k> View<'k> {
         shard: u16,
         work: impl FnOnce(&Keyspace, &Table, &Side) -> T,
     ) -> T {
-        let place = Place {
-            db: self.context.db,
-            shard,
-        };
+        let place = Place { db: self.context.db, shard };
         if let Some(index) = self.position(place) {
-            return work(
-                self.keyspace,
-                self.held.shards[index].guard.table(),
-                self.side(index),
-            );
+            return work(self.keyspace, self.held.shards[index].guard.table(), self.side(index));
         }
         match self.keyspace.existing(place.db) {
             Some(db) => {
@@ -425,17 +464,51 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Lets `work` change a live key's record in place, with a single look: for the hottest
+    /// writes (INCR). `None` if there is no such key. Not for the expiry: see
+    /// [`View::set_expiry`].
+    #[inline]
+    pub fn edit<T>(
+        &mut self,
+        key: &[u8],
+        effects: &mut Effects,
+        work: impl FnOnce(&mut Record) -> Edit<T>,
+    ) -> Option<T> {
+        let hash = self.keyspace.hash(key);
+        let context = self.context;
+        let table = self.shard_mut(hash).guard.table_mut();
+        let Some((record, _)) = table.get_mut(hash, |(record, _)| record.key() == key) else {
+            self.misses.set(self.misses.get() + 1);
+            return None;
+        };
+        if record.is_expired(context.now) {
+            self.misses.set(self.misses.get() + 1);
+            self.remove_expired(key, hash, effects);
+            return None;
+        }
+        if context.touch == Touch::Counts {
+            record.touch(context.access_clock());
+        }
+        let result = match work(record) {
+            Edit::Made(result) => {
+                record.set_version(context.sequence);
+                self.wrote = true;
+                result
+            }
+            Edit::Declined(result) => result,
+        };
+        self.hits.set(self.hits.get() + 1);
+        Some(result)
+    }
+
     /// Stamps a live key as changed by this proposal.
     #[inline]
     pub fn changed(&mut self, key: &[u8]) {
         let hash = self.keyspace.hash(key);
         let sequence = self.context.sequence;
         self.wrote = true;
-        if let Some((record, _)) = self
-            .shard_mut(hash)
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            self.shard_mut(hash).guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             record.set_version(sequence);
         }
@@ -459,10 +532,7 @@ impl<'k> View<'k> {
     fn remove_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) {
         let db = self.context.db;
         let shard = self.shard_mut(hash);
-        let removed = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key);
+        let removed = shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key);
         if let Some((record, _)) = removed {
             shard.db.sides[usize::from(shard.place.shard)].move_expiry(
                 hash,
@@ -487,10 +557,8 @@ impl<'k> View<'k> {
         let context = self.context;
         self.wrote = true;
         let shard = self.shard_mut(hash);
-        if let Some((record, _)) = shard
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            shard.guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             let before = record.expires_at();
             let simple = before.is_none() || before.is_some_and(|at| at > context.now);
@@ -500,8 +568,11 @@ impl<'k> View<'k> {
                     next.touch(context.access_clock());
                     std::mem::swap(record, &mut next);
                     record.set_version(context.sequence);
-                    shard.db.sides[usize::from(shard.place.shard)]
-                        .move_expiry(hash, before, expires_at);
+                    shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+                        hash,
+                        (before, expires_at),
+                        context.sequence,
+                    );
                     drop_later(next, effects);
                 } else {
                     record.set_version(context.sequence);
@@ -538,7 +609,11 @@ impl<'k> View<'k> {
             record.touch(context.access_clock());
             let (before, after) = (place.expires_at(), record.expires_at());
             let old = std::mem::replace(place, record);
-            shard.db.sides[usize::from(shard.place.shard)].move_expiry(hash, before, after);
+            shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+                hash,
+                (before, after),
+                context.sequence,
+            );
             drop_later(old, effects);
             return;
         }
@@ -557,18 +632,15 @@ impl<'k> View<'k> {
         }
         let shard = self.shard_mut(hash);
         let side = &shard.db.sides[usize::from(shard.place.shard)];
-        side.move_expiry(hash, None, record.expires_at());
+        side.set_expiry(hash, (None, record.expires_at()), context.sequence);
         if side.is_scanning()
             && let Some(scan) = &mut side.inner().scan
         {
             scan.insert(hash);
         }
-        shard
-            .guard
-            .table_mut()
-            .insert(hash, (record, SharedValue::new(())), |(record, _)| {
-                keyspace.hash(record.key())
-            });
+        shard.guard.table_mut().insert(hash, (record, SharedValue::new(())), |(record, _)| {
+            keyspace.hash(record.key())
+        });
     }
 
     /// Removes a live key and returns its record.
@@ -579,10 +651,8 @@ impl<'k> View<'k> {
         }
         let sequence = self.context.sequence;
         let shard = self.shard_mut(hash);
-        let (record, _) = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key)?;
+        let (record, _) =
+            shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key)?;
         let side = &shard.db.sides[usize::from(shard.place.shard)];
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
@@ -621,31 +691,29 @@ impl<'k> View<'k> {
         let before = record.expires_at();
         record.set_expiry(expires_at);
         record.set_version(sequence);
-        shard.db.sides[usize::from(shard.place.shard)].move_expiry(hash, before, expires_at);
+        shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+            hash,
+            (before, expires_at),
+            sequence,
+        );
         self.wrote = true;
         true
     }
 
     /// Removes every key of the current database, which must be held whole.
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
-        let (db, sequence) = (self.context.db, self.context.sequence);
+        let Context { db, sequence, now, .. } = self.context;
+        let keyspace = self.keyspace;
         let mut removed = 0;
-        for shard in self
-            .held
-            .shards
-            .iter_mut()
-            .filter(|shard| shard.place.db == db)
-        {
+        for shard in self.held.shards.iter_mut().filter(|shard| shard.place.db == db) {
             let table = shard.guard.table_mut();
             if table.is_empty() {
                 continue;
             }
             removed += table.len();
-            effects
-                .garbage
-                .push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let side = &shard.db.sides[usize::from(shard.place.shard)];
-            side.note_all_deleted(sequence);
+            note_gone(keyspace, table, side, (now, sequence));
+            effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let mut inner = side.inner();
             inner.clear_expiries();
             inner.scan = None;
@@ -674,18 +742,45 @@ impl<'k> View<'k> {
         }
         let start = |db| self.held.shards.partition_point(|held| held.place.db < db);
         let (low_start, high_start) = (start(low), start(high));
+        let (keyspace, at) = (self.keyspace, (self.context.now, self.context.sequence));
         let (left, right) = self.held.shards.split_at_mut(high_start);
         for (one, other) in left[low_start..].iter_mut().zip(right) {
             debug_assert_eq!(one.place.shard, other.place.shard);
-            swap_shards(one, other);
+            swap_shards(keyspace, one, other, at);
         }
     }
 }
 
-fn swap_shards(one: &mut HeldShard<'_>, other: &mut HeldShard<'_>) {
+/// Marks the live keys of a table as changed for whoever watches their absence: here they go, or
+/// (SWAPDB) were not before and are now. A large table marks its whole shard, at worst failing
+/// a WATCH without need.
+fn note_gone(keyspace: &Keyspace, table: &Table, side: &Side, (now, sequence): (UnixMillis, u64)) {
+    /// With more keys than this nearly every mark would be hit anyway.
+    const EXACT_UP_TO: usize = 64;
+    if table.len() > EXACT_UP_TO {
+        side.note_all_deleted(sequence);
+        return;
+    }
+    for record in iterate(table).filter(|record| !record.is_expired(now)) {
+        side.note_deletion(keyspace.hash(record.key()), sequence);
+    }
+}
+
+fn swap_shards(
+    keyspace: &Keyspace,
+    one: &mut HeldShard<'_>,
+    other: &mut HeldShard<'_>,
+    at: (UnixMillis, u64),
+) {
     let shard = usize::from(one.place.shard);
-    std::mem::swap(one.guard.table_mut(), other.guard.table_mut());
     let (one_side, other_side) = (&one.db.sides[shard], &other.db.sides[shard]);
+    for side in [one_side, other_side] {
+        for table in [one.guard.table(), other.guard.table()] {
+            note_gone(keyspace, table, side, at);
+        }
+        side.note_swap(at.1);
+    }
+    std::mem::swap(one.guard.table_mut(), other.guard.table_mut());
     let (mut one_inner, mut other_inner) = (one_side.inner(), other_side.inner());
     one_inner.swap_expiries(&mut other_inner);
     for (side, inner) in [(one_side, &mut one_inner), (other_side, &mut other_inner)] {

@@ -158,8 +158,7 @@ impl Record {
                 at = at.add(8);
             }
             at.copy_from_nonoverlapping(key.as_ptr(), key.len());
-            at.add(key.len())
-                .copy_from_nonoverlapping(value.as_ptr(), value.len());
+            at.add(key.len()).copy_from_nonoverlapping(value.as_ptr(), value.len());
         }
         Self(header)
     }
@@ -291,12 +290,7 @@ impl Record {
             return None;
         }
         // SAFETY: the flag says that the expiry stands right behind the header.
-        Some(UnixMillis(unsafe {
-            self.address()
-                .add(HEADER_LEN)
-                .cast::<i64>()
-                .read_unaligned()
-        }))
+        Some(UnixMillis(unsafe { self.address().add(HEADER_LEN).cast::<i64>().read_unaligned() }))
     }
 
     /// Whether it has expired at `now`.
@@ -313,12 +307,7 @@ impl Record {
             // SAFETY: the flag says that the expiry stands right behind the header; `&mut self`
             // makes the write exclusive.
             (true, Some(UnixMillis(ms))) => unsafe {
-                self.0
-                    .as_ptr()
-                    .cast::<u8>()
-                    .add(HEADER_LEN)
-                    .cast::<i64>()
-                    .write_unaligned(ms);
+                self.0.as_ptr().cast::<u8>().add(HEADER_LEN).cast::<i64>().write_unaligned(ms);
             },
             _ => self.rebuild(None, expires_at),
         }
@@ -393,8 +382,7 @@ impl Record {
     fn overwrite_integer(&mut self, number: i64) -> bool {
         let fits = self.kind() == KIND_INTEGER;
         if fits {
-            self.value_bytes_mut()
-                .copy_from_slice(&number.to_ne_bytes());
+            self.value_bytes_mut().copy_from_slice(&number.to_ne_bytes());
         }
         fits
     }
@@ -526,16 +514,12 @@ mod tests {
         let value = vec![9; INLINE_VALUE_LEN_MAX + 1];
         let mut record = Record::string(&key, StringValue::Bytes(&value), AT);
         assert_eq!(record.key(), key);
-        let Value::Object(Object::String(bytes)) = record.value() else {
-            panic!()
-        };
+        let Value::Object(Object::String(bytes)) = record.value() else { panic!() };
         assert_eq!(**bytes, value);
         record.set_expiry(None);
         record.set_key(b"short");
         assert_eq!((record.key(), record.expires_at()), (&b"short"[..], None));
-        let Value::Object(Object::String(bytes)) = record.value() else {
-            panic!()
-        };
+        let Value::Object(Object::String(bytes)) = record.value() else { panic!() };
         assert_eq!(**bytes, value);
         assert!(record.into_object().is_some());
     }

@@ -3,6 +3,7 @@
 pub mod glob;
 pub mod hash;
 pub mod list;
+pub mod listpack;
 pub mod long_double;
 pub mod number;
 pub mod set;
@@ -134,11 +135,7 @@ pub fn integer_text(bytes: &[u8]) -> Option<i64> {
         }
         magnitude = magnitude.checked_mul(10)?.checked_add(u64::from(digit))?;
     }
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 #[cfg(test)]
