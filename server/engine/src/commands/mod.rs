@@ -2,6 +2,8 @@
 //! of each file beside their handlers.
 
 pub mod keys;
+#[cfg(test)]
+mod model;
 pub mod server;
 pub mod string;
 
