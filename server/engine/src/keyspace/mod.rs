@@ -3,7 +3,7 @@
 //! A database is a [`DashMap`] used through its raw shards: a command locks the shards it
 //! needs once, in ascending order, and works on them through a [`View`]. No call of DashMap's
 //! own is made while a guard is held, and no guard outlives a command. Beside every shard
-//! stands a [`Side`] with what belongs to the shard but not to a key: the order of expiries,
+//! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
