@@ -14,7 +14,8 @@ use crate::testing::{Bench, START, show};
 use crate::time::DbIndex;
 
 const KEYS: [&str; 5] = ["a", "b", "c", "", "a long key, longer than any blob"];
-const DBS: u16 = 3;
+/// Enough that a swap has neighbours on both sides.
+const DBS: u16 = 4;
 const VALUES: [&str; 6] = [
     "",
     "x",
@@ -172,7 +173,9 @@ fn apply(model: &mut Model, draw: Draw) -> Option<(Vec<String>, String)> {
         }
         7 => {
             let stored = before.as_ref().map_or(Some(0), |entry| {
-                std::str::from_utf8(&entry.value).ok()?.parse::<i64>().ok()
+                let text = std::str::from_utf8(&entry.value).ok()?;
+                let number = text.parse::<i64>().ok()?;
+                (number.to_string() == text).then_some(number)
             });
             let reply = match stored {
                 None => "-ERR value is not an integer or out of range".to_owned(),
