@@ -217,7 +217,8 @@ fn record_digest(db: u64, record: &Record) -> u64 {
     hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     match record.value() {
-        Value::Integer(number) => hasher.write_i64(number),
+        // As its text: whether a number is kept as one depends on how it came to be.
+        Value::Integer(number) => hasher.write(itoa::Buffer::new().format(number).as_bytes()),
         Value::String(bytes) => hasher.write(bytes),
         Value::Object(object) => object.digest(&mut hasher),
     }

@@ -24,7 +24,7 @@ fn copy_of(record: &Record, key: &[u8]) -> Record {
     let value = match record.value() {
         Value::Integer(number) => StringValue::Integer(number),
         Value::String(bytes) if record.is_raw() => StringValue::Raw(bytes),
-        Value::String(bytes) => StringValue::Bytes(bytes),
+        Value::String(bytes) => StringValue::Text(bytes),
         Value::Object(object) => return Record::object(key, object.clone(), expires_at),
     };
     Record::string(key, value, expires_at)
