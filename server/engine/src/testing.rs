@@ -6,8 +6,10 @@ use crate::effects::{Effects, EventClass, Notice};
 use crate::engine::{Engine, Step, Watch, table};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
+use crate::keyspace::{LockMode, Plan, View};
 use crate::reply::Reply;
 use crate::time::{DbIndex, UnixMillis};
+use crate::value::Object;
 
 /// The time a bench starts at, ms.
 pub(crate) const START: i64 = 1_700_000_000_000;
@@ -89,6 +91,22 @@ impl Bench {
             .transaction(&steps, watches, context, &Alone, &mut self.effects)
             .expect("nobody else locks");
         outcomes.map(|all| all.into_iter().map(|outcome| outcome.reply).collect())
+    }
+
+    /// Puts something at `key` that is no string.
+    pub(crate) fn put_a_set(&mut self, key: &str) {
+        let context = self.next_context();
+        let engine = &self.engine;
+        let mut view = View::lock(
+            engine.keyspace(),
+            &Plan::Db(context.db),
+            LockMode::Write,
+            context,
+            &Alone,
+        )
+        .expect("nobody else locks");
+        let object = Object::Set(Default::default());
+        view.set_object(key.as_bytes(), object, None, &mut self.effects);
     }
 
     /// What WATCH would note of a key.

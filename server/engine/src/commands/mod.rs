@@ -3,6 +3,8 @@
 
 pub mod keys;
 pub mod scripting;
+#[cfg(test)]
+mod model;
 pub mod server;
 pub mod string;
 

@@ -48,7 +48,6 @@ impl Keyspace {
                     });
                     if let Some((record, _)) = expired {
                         effects.expired_keys += 1;
-                        effects.changed(1);
                         effects.event(EventClass::EXPIRED, "expired", db_index, record.key());
                         drop_later(record, effects);
                     }
@@ -98,7 +97,6 @@ impl Keyspace {
         if let Some((record, _)) = expired {
             found.sides[shard].move_expiry(hash, record.expires_at(), None);
             effects.expired_keys += 1;
-            effects.changed(1);
             effects.event(EventClass::EXPIRED, "expired", db, key);
             drop_later(record, effects);
         }

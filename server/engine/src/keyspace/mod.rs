@@ -3,7 +3,7 @@
 //! A database is a [`DashMap`] used through its raw shards: a command locks the shards it
 //! needs once, in ascending order, and works on them through a [`View`]. No call of DashMap's
 //! own is made while a guard is held, and no guard outlives a command. Beside every shard
-//! stands a [`Side`] with what belongs to the shard but not to a key: the order of expiries,
+//! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
@@ -226,7 +226,8 @@ fn record_digest(db: u64, record: &Record) -> u64 {
     hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     match record.value() {
-        Value::Integer(number) => hasher.write_i64(number),
+        // As its text: whether a number is kept as one depends on how it came to be.
+        Value::Integer(number) => hasher.write(itoa::Buffer::new().format(number).as_bytes()),
         Value::String(bytes) => hasher.write(bytes),
         Value::Object(object) => object.digest(&mut hasher),
     }

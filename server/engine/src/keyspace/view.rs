@@ -10,7 +10,7 @@ use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
-use super::{Keyspace, LockMode, Place, Plan};
+use super::{Keyspace, LockMode, Place, Plan, SHARDS};
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass, Notice};
 use crate::error::CommandError;
@@ -744,7 +744,7 @@ impl<'k> View<'k> {
         let (low_start, high_start) = (start(low), start(high));
         let (keyspace, at) = (self.keyspace, (self.context.now, self.context.sequence));
         let (left, right) = self.held.shards.split_at_mut(high_start);
-        for (one, other) in left[low_start..].iter_mut().zip(right) {
+        for (one, other) in left[low_start..].iter_mut().zip(right).take(SHARDS) {
             debug_assert_eq!(one.place.shard, other.place.shard);
             swap_shards(keyspace, one, other, at);
         }

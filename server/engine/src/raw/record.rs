@@ -66,6 +66,8 @@ pub enum StringValue<'a> {
     Bytes(&'a [u8]),
     /// A number.
     Integer(i64),
+    /// Bytes that stay text even if they read as a number (INCRBYFLOAT's sums).
+    Text(&'a [u8]),
     /// Bytes whose encoding OBJECT ENCODING calls `raw`.
     Raw(&'a [u8]),
 }
@@ -92,17 +94,18 @@ impl Record {
             StringValue::Integer(number) => Self::integer(key, number, expires_at),
             StringValue::Bytes(bytes) => match crate::value::integer_text(bytes) {
                 Some(number) => Self::integer(key, number, expires_at),
-                None if bytes.len() <= INLINE_VALUE_LEN_MAX => {
-                    Self::with_parts(key, KIND_STRING, 0, bytes, expires_at)
-                }
-                None => Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at),
+                None => Self::bytes(key, bytes, 0, expires_at),
             },
-            StringValue::Raw(bytes) if bytes.len() <= INLINE_VALUE_LEN_MAX => {
-                Self::with_parts(key, KIND_STRING, RAW_STRING, bytes, expires_at)
-            }
-            StringValue::Raw(bytes) => {
-                Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at)
-            }
+            StringValue::Text(bytes) => Self::bytes(key, bytes, 0, expires_at),
+            StringValue::Raw(bytes) => Self::bytes(key, bytes, RAW_STRING, expires_at),
+        }
+    }
+
+    fn bytes(key: &[u8], bytes: &[u8], flags: u8, expires_at: Option<UnixMillis>) -> Self {
+        if bytes.len() <= INLINE_VALUE_LEN_MAX {
+            Self::with_parts(key, KIND_STRING, flags, bytes, expires_at)
+        } else {
+            Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at)
         }
     }
 
@@ -375,6 +378,7 @@ impl Record {
                 Some(number) => self.overwrite_integer(number),
                 None => self.overwrite_bytes(bytes, 0),
             },
+            StringValue::Text(bytes) => self.overwrite_bytes(bytes, 0),
             StringValue::Raw(bytes) => self.overwrite_bytes(bytes, RAW_STRING),
         }
     }

@@ -155,3 +155,112 @@ pub const ROWS: &[Command] = &[
         "Removes the expiration time of a key.",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn every_form_sets_the_same_instant() {
+        let mut bench = Bench::new();
+        bench.line("SET k v");
+        for line in [
+            "EXPIRE k 100",
+            "PEXPIRE k 100000",
+            "EXPIREAT k 1700000100",
+            "PEXPIREAT k 1700000100000",
+        ] {
+            bench.check(&[(line, "1"), ("PEXPIRETIME k", "1700000100000")]);
+            bench.check(&[("PERSIST k", "1"), ("PTTL k", "-1"), ("PERSIST k", "0")]);
+        }
+        bench.check(&[("EXPIRE none 1", "0"), ("PERSIST none", "0")]);
+    }
+
+    #[test]
+    fn conditions_compare_with_the_expiry_that_is() {
+        Bench::new().check(&[
+            ("SET k v", "OK"),
+            ("EXPIRE k 100 XX", "0"),
+            ("EXPIRE k 100 GT", "0"),
+            ("EXPIRE k 100 NX", "1"),
+            ("EXPIRE k 200 NX", "0"),
+            ("EXPIRE k 100 GT", "0"),
+            ("EXPIRE k 101 gt", "1"),
+            ("EXPIRE k 101 LT", "0"),
+            ("EXPIRE k 50 LT XX", "1"),
+            ("EXPIRE k 60 XX GT", "1"),
+            ("TTL k", "60"),
+            ("PERSIST k", "1"),
+            ("EXPIRE k 60 LT", "1"),
+            ("TTL k", "60"),
+            ("EXPIRE k -1 GT", "0"),
+            ("EXPIRE k -1 LT", "1"),
+            ("EXISTS k", "0"),
+        ]);
+    }
+
+    #[test]
+    fn errors() {
+        let overflow = |name| format!("-ERR invalid expire time in '{name}' command");
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SET k v", "OK"),
+            ("EXPIRE k x", "-ERR value is not an integer or out of range"),
+            ("EXPIRE k x FOO", "-ERR Unsupported option FOO"),
+            (
+                "EXPIRE k 1 NX XX",
+                "-ERR NX and XX, GT or LT options at the same time are not compatible",
+            ),
+            (
+                "EXPIRE k 1 NX GT",
+                "-ERR NX and XX, GT or LT options at the same time are not compatible",
+            ),
+            (
+                "EXPIRE k 1 GT LT",
+                "-ERR GT and LT options at the same time are not compatible",
+            ),
+            ("EXPIRE k 9223372036854775807", &overflow("expire")),
+            ("EXPIRE k -9223372036854775807", &overflow("expire")),
+            ("PEXPIRE k 9223372036854775807", &overflow("pexpire")),
+            ("EXPIREAT k 9223372036854775807", &overflow("expireat")),
+            ("TTL k", "-1"),
+            ("PEXPIREAT k 9223372036854775807", "1"),
+            ("PEXPIRETIME k", "9223372036854775807"),
+            ("EXPIRETIME k", "9223372036854776"),
+            ("PEXPIRE k -9223372036854775808", "1"),
+            ("EXISTS k", "0"),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("SET h v", "0:new h, 0:set h", 1),
+            ("EXPIRE h 100", "0:expire h", 1),
+            ("PEXPIRE h 5 GT", "", 0),
+            ("PERSIST h", "0:persist h", 1),
+            ("PERSIST h", "", 0),
+            ("PEXPIREAT h 1", "0:del h", 1),
+            ("EXPIRE h 1", "", 0),
+        ]);
+    }
+
+    #[test]
+    fn the_expiry_cycle_finds_what_was_set() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SET a 1 PX 10", "OK"),
+            ("SET b 1", "OK"),
+            ("PEXPIRE b 20", "1"),
+            ("SET c 1 PX 10", "OK"),
+            ("PERSIST c", "1"),
+        ]);
+        bench.pass_ms(10);
+        let keyspace = bench.engine.keyspace();
+        assert!(keyspace.has_due(bench.now));
+        while keyspace.expire_due(bench.now, 100, &mut bench.effects) {}
+        assert_eq!(bench.effects.expired_keys, 1);
+        assert_eq!(keyspace.sizes(bench.now)[0].1.keys, 2);
+        bench.check(&[("MGET a b c", "[nil \"1\" \"1\"]")]);
+    }
+}

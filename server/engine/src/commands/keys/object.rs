@@ -126,3 +126,46 @@ pub const ROWS: &[Command] = &[Command::container("object", Group::Generic, SUBC
     "",
     "A container for object introspection commands.",
 )];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn encodings_are_named_as_in_redis() {
+        let mut bench = Bench::new();
+        let (short, long) = ("x".repeat(44), "x".repeat(45));
+        bench.run(&["MSET", "short", &short, "long", &long]);
+        bench.check(&[
+            ("OBJECT ENCODING short", "\"embstr\""),
+            ("OBJECT ENCODING long", "\"raw\""),
+            ("SET n 12", "OK"),
+            ("OBJECT ENCODING n", "\"int\""),
+            ("SET n 012", "OK"),
+            ("OBJECT ENCODING n", "\"embstr\""),
+            ("APPEND n 3", "4"),
+            ("object encoding n", "\"raw\""),
+            ("OBJECT ENCODING none", "nil"),
+            ("OBJECT REFCOUNT n", "1"),
+            ("OBJECT REFCOUNT none", "nil"),
+            ("OBJECT FREQ none", "nil"),
+            ("OBJECT IDLETIME none", "nil"),
+        ]);
+        assert!(bench.show("OBJECT FREQ n").starts_with("-ERR An LFU"));
+        bench.pass_ms(2_000);
+        bench.check(&[("OBJECT IDLETIME n", "2")]);
+        bench.engine.keyspace().limits().set("lfu-policy", 1);
+        assert!(bench.show("OBJECT IDLETIME n").starts_with("-ERR An LFU"));
+    }
+
+    #[test]
+    fn subcommands_are_checked() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("OBJECT FOO", "-ERR unknown subcommand 'FOO'. Try OBJECT HELP."),
+            ("OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command"),
+            ("OBJECT HELP x", "-ERR wrong number of arguments for 'object|help' command"),
+        ]);
+        assert!(bench.show("OBJECT HELP").starts_with("[OBJECT <subcommand>"));
+    }
+}

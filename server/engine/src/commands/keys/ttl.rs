@@ -77,3 +77,28 @@ pub const ROWS: &[Command] = &[
         "Returns the expiration time of a key as a Unix milliseconds timestamp.",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn seconds_are_rounded_to_the_nearest() {
+        Bench::new().check(&[
+            ("TTL k", "-2"),
+            ("PEXPIRETIME k", "-2"),
+            ("SET k v", "OK"),
+            ("TTL k", "-1"),
+            ("PTTL k", "-1"),
+            ("EXPIRETIME k", "-1"),
+            ("PEXPIRE k 1499", "1"),
+            ("TTL k", "1"),
+            ("EXPIRETIME k", "1700000001"),
+            ("PEXPIRE k 1500", "1"),
+            ("TTL k", "2"),
+            ("EXPIRETIME k", "1700000002"),
+            ("PTTL k", "1500"),
+            ("PEXPIRETIME k", "1700000001500"),
+        ]);
+    }
+}

@@ -51,3 +51,24 @@ pub const ROWS: &[Command] = &[
         .doc("2.6.0", "O(1)", "", "Returns the server time.")
         .differs("Counts whole milliseconds, on the clock that never jumps."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn greetings_and_the_time() {
+        let mut bench = Bench::new();
+        bench.pass_ms(1_234);
+        bench.check(&[
+            ("PING", "PONG"),
+            ("PING hello", "\"hello\""),
+            (
+                "PING a b",
+                "-ERR wrong number of arguments for 'ping' command",
+            ),
+            ("ECHO x", "\"x\""),
+            ("TIME", "[\"1700000001\" \"234000\"]"),
+        ]);
+    }
+}

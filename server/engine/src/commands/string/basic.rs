@@ -350,4 +350,54 @@ mod tests {
             ("GETSET a 7", "0:keymiss a, 0:new a, 0:set a", 1),
         ]);
     }
+
+    #[test]
+    fn other_types_are_refused_and_untouched() {
+        let mut bench = Bench::new();
+        bench.put_a_set("s");
+        let before = bench.engine.keyspace().digest(bench.now);
+        let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+        for line in [
+            "GET s",
+            "STRLEN s",
+            "GETSET s x",
+            "GETDEL s",
+            "GETEX s",
+            "GETEX s EX 0",
+            "SET s x GET",
+            "SET s x NX GET",
+            "SET s x IFEQ y",
+            "SET s x IFNE y",
+            "DELIFEQ s x",
+            "APPEND s x",
+            "SETRANGE s 0 x",
+            "SETRANGE s 1 ",
+            "GETRANGE s 0 1",
+            "SUBSTR s 0 1",
+            "INCR s",
+            "INCRBYFLOAT s 1",
+            "INCRBYFLOAT s x",
+        ] {
+            bench.check(&[(line, wrong)]);
+        }
+        let keys = "-ERR The specified keys must contain string values";
+        let condition = "-ERR Key should be of string type if conditions are specified";
+        bench.check(&[
+            ("LCS s k FOO", keys),
+            ("LCS k s", keys),
+            ("DELEX s IFEQ x", condition),
+            ("MGET s k", "[nil nil]"),
+            ("SETNX s x", "0"),
+            ("SETRANGE s -1 x", "-ERR offset is out of range"),
+            (
+                "GETRANGE s x 1",
+                "-ERR value is not an integer or out of range",
+            ),
+            ("TYPE s", "set"),
+        ]);
+        assert_eq!(bench.engine.keyspace().digest(bench.now), before);
+        bench.check(&[("SET s x", "OK"), ("GET s", "\"x\"")]);
+        bench.put_a_set("t");
+        bench.check(&[("DELEX t", "1"), ("EXISTS t", "0")]);
+    }
 }

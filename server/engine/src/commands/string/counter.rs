@@ -97,7 +97,7 @@ fn incrbyfloat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Co
         .checked_add(parse(args[2])?)
         .ok_or(CommandError::known("ERR increment would produce NaN or Infinity"))?
         .to_text();
-    view.set_string(key, StringValue::Bytes(sum.as_bytes()), expires_at, effects);
+    view.set_string(key, StringValue::Text(sum.as_bytes()), expires_at, effects);
     effects.changed(1);
     effects.event(EventClass::STRING, "incrbyfloat", view.db(), key);
     Ok(Reply::bulk(sum.as_bytes()))
@@ -152,8 +152,7 @@ pub const ROWS: &[Command] = &[
             "O(1)",
             "key increment",
             "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
-        )
-        .differs("A sum that is an integer has the encoding int, not embstr."),
+        ),
 ];
 
 #[cfg(test)]
@@ -210,6 +209,11 @@ mod tests {
             ("TTL f", "100"),
             ("SET n 3", "OK"),
             ("INCRBYFLOAT n -1", "\"2\""),
+            ("OBJECT ENCODING n", "\"embstr\""),
+            ("COPY n copy", "1"),
+            ("OBJECT ENCODING copy", "\"embstr\""),
+            ("INCR copy", "3"),
+            ("OBJECT ENCODING copy", "\"int\""),
             ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
             ("SET s x", "OK"),
             ("INCRBYFLOAT s 1", "-ERR value is not a valid float"),
