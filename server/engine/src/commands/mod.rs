@@ -2,6 +2,7 @@
 //! of each file beside their handlers.
 
 pub mod keys;
+pub mod list;
 pub mod server;
 pub mod string;
 
@@ -25,4 +26,9 @@ pub const FAMILIES: &[&[Command]] = &[
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,
+    list::ends::ROWS,
+    list::read::ROWS,
+    list::inside::ROWS,
+    list::moves::ROWS,
+    list::blocking::ROWS,
 ];
