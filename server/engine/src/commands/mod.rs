@@ -5,6 +5,7 @@ pub mod keys;
 pub mod scripting;
 #[cfg(test)]
 mod model;
+pub mod list;
 pub mod server;
 pub mod string;
 
@@ -29,4 +30,9 @@ pub const FAMILIES: &[&[Command]] = &[
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,
+    list::ends::ROWS,
+    list::read::ROWS,
+    list::inside::ROWS,
+    list::moves::ROWS,
+    list::blocking::ROWS,
 ];

@@ -287,7 +287,7 @@ impl Hash {
             },
         };
         if !fits || !pack.has_room_for(len) {
-            self.to_table(pairs.len() / 2);
+            self.convert_to_table(pairs.len() / 2);
         } else if pack.is_empty() {
             let exact = pairs.iter().map(|bytes| Packed::new(bytes).packed_len()).sum();
             *pack = Listpack::with_capacity(exact);
@@ -295,7 +295,7 @@ impl Hash {
     }
 
     #[cold]
-    fn to_table(&mut self, more: usize) {
+    fn convert_to_table(&mut self, more: usize) {
         let rich = self.rich();
         if let Fields::Compact(pack) = &rich.fields {
             let mut table = Table::with_capacity(pack.len() / 2 + more);
@@ -332,7 +332,7 @@ impl Hash {
             || value.len() > limits.value_len
             || !pack.has_room_for(field.len() + value.len() + 18)
         {
-            self.to_table(1);
+            self.convert_to_table(1);
             return self.set(field, value, expiry, limits);
         }
         let field = Packed::new(field);
@@ -345,7 +345,7 @@ impl Hash {
         pack.push_back_packed(&field);
         pack.push_back_packed(&value);
         if pack.len() / 2 > limits.entries {
-            self.to_table(0);
+            self.convert_to_table(0);
         }
         FieldSet::Created
     }

@@ -353,6 +353,9 @@ impl Listpack {
     /// Removes `count` entries from `index` on; all of them must be there.
     pub fn remove_range(&mut self, index: usize, count: usize) {
         debug_assert!(index + count <= self.len());
+        if count == 0 {
+            return;
+        }
         let at = self.offset(index);
         let mut end = at;
         for index in index..index + count {

@@ -16,7 +16,7 @@ const SIZE_ESTIMATE_OVERHEAD: usize = 8;
 
 /// A stretch of a list.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(super) struct Node {
     pack: Listpack,
     /// Bytes of the entries in Redis's format.
     redis_len: usize,
@@ -73,9 +73,11 @@ pub struct Quicklist {
 
 impl Quicklist {
     pub(super) fn from_listpack(pack: Listpack) -> Self {
+        let len = pack.len();
+        let only = (len > 0).then(|| Node::new(pack));
         Self {
-            len: pack.len(),
-            nodes: VecDeque::from([Node::new(pack)]),
+            nodes: only.into_iter().collect(),
+            len,
             encoding: Encoding::Listpack,
         }
     }
