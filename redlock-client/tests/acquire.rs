@@ -1,4 +1,9 @@
 //! Acquiring, extending and releasing on nodes that are well, away, silent, slow or contrary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 

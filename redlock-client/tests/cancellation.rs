@@ -2,6 +2,15 @@
 //!
 //! Each case polls a future k times, for k = 0, 1, 2, … until it completes, drops it, and waits for the
 //! nodes to be clear. The TTL is so long that only a release can clear them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
+#![allow(
+    clippy::async_yields_async,
+    reason = "set-ups make the future that is then polled by hand"
+)]
 
 mod common;
 

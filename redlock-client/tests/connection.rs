@@ -1,4 +1,9 @@
 //! Connections: made when needed, shared, healed, and given up when silent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 

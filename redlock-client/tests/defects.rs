@@ -1,4 +1,9 @@
 //! What other libraries got wrong, one test each, named after the defect.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 

@@ -1,6 +1,11 @@
 //! The same against real servers: Debian's redis-server, and ours when `HOLDFAST_SERVER_BIN` is set.
 //!
 //! What cannot be run prints `SKIPPED`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 

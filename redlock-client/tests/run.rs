@@ -1,4 +1,9 @@
 //! `run`: renewal, cancellation of the body, and what comes back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 

@@ -1,4 +1,9 @@
 //! `rediss://` against Debian's redis-server, with a certificate authority made for the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees the helpers as no tests"
+)]
 
 mod common;
 
