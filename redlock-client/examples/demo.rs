@@ -71,7 +71,7 @@ async fn contend(options: &Options) -> Result<(), Failure> {
         options.ttl,
         options.duration,
     );
-    std::fs::write(options.counter(), "0")?;
+    worker::write(&options.counter(), 0)?;
     let mut workers = Vec::new();
     for id in 0..options.workers {
         workers.push(start_worker(options, &servers, id)?);
@@ -149,6 +149,11 @@ async fn contend(options: &Options) -> Result<(), Failure> {
 fn start_worker(options: &Options, servers: &Servers, id: usize) -> Result<Child, Failure> {
     let child = Command::new(std::env::current_exe()?)
         .arg("worker")
+        .arg(if options.without_lock {
+            "without-lock"
+        } else {
+            "with-lock"
+        })
         .arg(options.counter())
         .arg(options.log(id))
         .arg(options.ttl.as_millis().to_string())

@@ -204,6 +204,99 @@ async fn a_stopped_process_neither_slows_nor_keeps_a_lock() {
 }
 
 #[tokio::test]
+async fn a_successors_keys_are_neither_extended_nor_released() {
+    for (_, binary) in binaries() {
+        let servers = Server::many(&binary, 3).await;
+        let redlock = client(&servers).build().unwrap();
+        for keys in [vec!["k"], vec!["k", "l"]] {
+            let mut guard = redlock
+                .lock_many(keys.clone(), LONG)
+                .acquire()
+                .await
+                .unwrap();
+            everywhere(&servers, "k").await;
+            for server in &servers {
+                assert!(
+                    server
+                        .call("SET k successor PX 500000")
+                        .await
+                        .starts_with("+OK")
+                );
+            }
+            assert!(matches!(guard.extend(2 * LONG).await, Err(Error::Lost)));
+            assert!(matches!(guard.release().await, Err(Error::Lost)));
+            nowhere(&servers, "l").await;
+            for server in &servers {
+                assert_eq!(server.call("GET k").await, "$9\r\nsuccessor\r\n");
+                let pttl = server.call("PTTL k").await;
+                assert!(
+                    pttl.trim_start_matches(':')
+                        .trim_end()
+                        .parse::<u64>()
+                        .unwrap()
+                        <= 500_000
+                );
+                server.call("DEL k").await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lock_forgotten_on_real_servers_is_topped_up_only_under_a_majority() {
+    for (_, binary) in binaries() {
+        let servers = Server::many(&binary, 3).await;
+        let redlock = client(&servers).build().unwrap();
+        for keys in [vec!["k"], vec!["k", "l"]] {
+            let mut guard = redlock.lock_many(keys, LONG).acquire().await.unwrap();
+            everywhere(&servers, "k").await;
+            servers[2].call("DEL k").await;
+            guard.extend(LONG).await.unwrap();
+            everywhere(&servers, "k").await;
+            servers[0].call("DEL k").await;
+            servers[1].call("DEL k").await;
+            assert!(matches!(guard.extend(LONG).await, Err(Error::Lost)));
+            assert!(!servers[0].holds("k").await && !servers[1].holds("k").await);
+            drop(guard);
+            nowhere(&servers, "k").await;
+            nowhere(&servers, "l").await;
+        }
+    }
+}
+
+/// p99 of an uncontended acquisition, in microseconds.
+async fn p99_us(redlock: &RedLock) -> u128 {
+    let mut times = Vec::new();
+    for _ in 0..2000 {
+        let start = Instant::now();
+        let guard = redlock.lock("k", LONG).acquire().await.unwrap();
+        times.push(start.elapsed().as_micros());
+        guard.release().await.unwrap();
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+#[tokio::test]
+#[ignore = "measures; run it alone, in release mode, on a quiet machine"]
+async fn one_blackholed_node_of_five_at_most_doubles_p99() {
+    for (name, binary) in binaries() {
+        let servers = Server::many(&binary, 5).await;
+        let redlock = RedLock::builder()
+            .nodes(servers.iter().map(Server::url))
+            .build()
+            .unwrap();
+        p99_us(&redlock).await;
+        let healthy = p99_us(&redlock).await;
+        servers[0].signal("-STOP");
+        let blackholed = p99_us(&redlock).await;
+        servers[0].signal("-CONT");
+        println!("{name}: p99 healthy {healthy} us, one of five blackholed {blackholed} us");
+        assert!(blackholed <= 2 * healthy);
+    }
+}
+
+#[tokio::test]
 async fn a_lock_survives_a_server_that_restarts_empty_and_gives_it_the_key_again() {
     for (_, binary) in binaries() {
         let mut servers = Server::many(&binary, 3).await;

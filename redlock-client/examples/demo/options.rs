@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) ttl: Duration,
     pub(crate) port_base: u16,
     pub(crate) server_bin: PathBuf,
+    /// The control: workers that do not lock. The proof must then fail.
+    pub(crate) without_lock: bool,
     /// Everything written goes here.
     pub(crate) dir: PathBuf,
 }
@@ -25,10 +27,15 @@ impl Options {
             ttl: Duration::from_millis(2000),
             port_base: 21700,
             server_bin: PathBuf::from("redis-server"),
+            without_lock: false,
             dir: std::env::temp_dir().join(format!("holdfast-demo-{}", std::process::id())),
         };
         let mut args = args.iter();
         while let Some(name) = args.next() {
+            if name == "--without-lock" {
+                options.without_lock = true;
+                continue;
+            }
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
                 "--seconds" => options.duration = Duration::from_secs(value.parse()?),

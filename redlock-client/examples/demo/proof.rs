@@ -34,7 +34,7 @@ pub(crate) fn check(options: &Options, elapsed: Duration) -> Result<(), Failure>
         println!("worker {:2}: {own:6} increments", worker + 1);
     }
     let done = waits_us.len();
-    let counter: usize = fs::read_to_string(options.counter())?.parse()?;
+    let counter: usize = fs::read_to_string(options.counter())?.trim().parse()?;
     waits_us.sort_unstable();
     let rank = |percent: usize| waits_us.get((done * percent / 100).min(done.saturating_sub(1)));
     let millis = |percent| rank(percent).map_or(0.0, |us| *us as f64 / 1000.0);
