@@ -21,6 +21,8 @@ use crate::stats::{Counters, Stats};
 const NODE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(50);
 /// Connecting takes several round trips, and may have to resolve a name.
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+/// A node that takes longer to answer is not one to take locks on.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Shortest default silence after which a connection is given up.
 const SILENCE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// A node that is only slow now and then should keep its connection.
@@ -227,9 +229,9 @@ impl Builder {
             ("connect_timeout", Some(self.connect_timeout)),
             ("silence_timeout", self.silence_timeout),
         ] {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            if timeout.is_some_and(|timeout| timeout.is_zero() || timeout > TIMEOUT_MAX) {
                 return Err(Error::Config(format!(
-                    "{name} is zero, so no node could ever answer in time"
+                    "{name} is {timeout:?}: use more than zero, and at most {TIMEOUT_MAX:?}"
                 )));
             }
         }

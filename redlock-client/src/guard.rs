@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::claim::Held;
 use crate::clock::{BootInstant, sleep_until};
@@ -156,7 +157,8 @@ impl Guard {
     pub async fn extend(&mut self, ttl: Duration) -> Result<(), Error> {
         let checked = Ttl::new(ttl)?;
         let counters = Arc::clone(&self.held.shared().counters);
-        let result = self.extend_checked(checked, ttl).await;
+        let span = tracing::debug_span!("redlock.extend", owner = %self.lease.owner, ?ttl);
+        let result = self.extend_checked(checked, ttl).instrument(span).await;
         counters.count(if result.is_ok() {
             Event::extended
         } else {
@@ -253,7 +255,8 @@ impl Guard {
     pub async fn release(mut self) -> Result<(), Error> {
         let in_time = self.lease.is_held();
         let mut round = self.give_up();
-        let verdict = round.decide().await;
+        let span = tracing::debug_span!("redlock.release", owner = %self.lease.owner);
+        let verdict = round.decide().instrument(span).await;
         if !in_time {
             return Err(Error::Lost);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 use crate::claim::Held;
@@ -15,11 +15,14 @@ use crate::error::Error;
 use crate::guard::{Guard, Lease};
 use crate::lease::Ttl;
 use crate::net::command::{Claim, Verb};
-use crate::owner::Owner;
+use crate::owner::{Owner, random_fraction};
 use crate::retry::Retry;
 use crate::round::Verdict;
 use crate::run;
 use crate::stats::Event;
+
+/// With less time than this before a deadline, no further attempt is begun.
+const LAST_ATTEMPT_MIN: Duration = Duration::from_millis(5);
 
 /// One or several resources and the TTL to hold them for; made by [`RedLock::lock`].
 ///
@@ -103,7 +106,8 @@ impl Lock {
     /// Dropping the future drops the body, ends the renewal and releases in the background.
     pub async fn run<T>(&self, body: impl AsyncFnOnce(Lease) -> T) -> Result<T, Error> {
         let guard = self.acquire().await?;
-        run::run(guard, self.ttl, body).await
+        let span = tracing::debug_span!("redlock.run", owner = %guard.owner());
+        run::run(guard, self.ttl, body).instrument(span).await
     }
 
     async fn acquire_until(&self, retry: Retry, deadline: Option<Instant>) -> Result<Guard, Error> {
@@ -131,16 +135,17 @@ impl Lock {
                     return Err(error);
                 }
                 retries += 1;
-                let delay = retry.next_delay();
-                tracing::debug!(%error, ?delay, retries, "trying again");
-                match deadline {
-                    Some(deadline) if Instant::now() + delay >= deadline => {
-                        // Nothing can be won after the deadline; who asked for it may rely on its end.
-                        sleep_until(deadline).await;
+                let mut delay = retry.next_delay();
+                if let Some(deadline) = deadline {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left < LAST_ATTEMPT_MIN {
                         return Err(error);
                     }
-                    _ => sleep(delay).await,
+                    // Attempts come closer together at the end, rather than giving up early.
+                    delay = delay.min(left.mul_f64(0.5 + random_fraction() / 2.0));
                 }
+                tracing::debug!(%error, ?delay, retries, "trying again");
+                sleep(delay).await;
             }
         }
         .instrument(span)

@@ -52,7 +52,8 @@ impl Retry {
     }
 
     pub(crate) fn next_delay(self) -> Duration {
-        self.delay.mul_f64(0.5 + random_fraction())
+        let seconds = self.delay.as_secs_f64() * (0.5 + random_fraction());
+        Duration::try_from_secs_f64(seconds).unwrap_or(self.delay)
     }
 }
 

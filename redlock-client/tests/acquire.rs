@@ -187,8 +187,7 @@ async fn the_retry_policy_is_followed() {
         lock.acquire_before(before).await,
         Err(Error::Contended { .. })
     ));
-    assert!(Instant::now() >= before);
-    assert!(redlock.stats().attempts > 4);
+    assert!(redlock.stats().attempts > 5, "one attempt only");
 
     let waiting = lock.clone().retry(Retry::forever(Duration::from_millis(5)));
     let waiting = tokio::spawn(async move { waiting.acquire().await });

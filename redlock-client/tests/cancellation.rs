@@ -111,6 +111,22 @@ async fn dropped_while_acquiring_several() {
 }
 
 #[tokio::test]
+async fn dropped_while_a_script_is_sent_again_by_source() {
+    let (nodes, redlock) = three().await;
+    // Every script is known, so that a release is carried out the first time it is sent.
+    let guard = redlock.lock_many(["a", "b"], LONG).acquire().await.unwrap();
+    guard.release().await.unwrap();
+    all_clear(&nodes).await;
+    drop_at_every_await(&nodes, async || {
+        // Now the release overtakes the acquisition it undoes, which is bounced.
+        nodes.iter().for_each(|node| node.forget_script("take"));
+        let lock = redlock.lock_many(["a", "b"], LONG);
+        async move { lock.acquire().await }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn dropped_between_attempts() {
     let (nodes, redlock) = three().await;
     drop_at_every_await(&nodes, async || {

@@ -336,7 +336,9 @@ async fn keys_expire_by_themselves_when_the_owner_is_gone() {
 #[tokio::test]
 async fn passwords_users_databases_unix_sockets_and_resp3() {
     let Some(binary) = common::server::find("redis-server") else {
-        println!("SKIPPED: no redis-server in PATH; AUTH, SELECT and unix sockets were not tested");
+        common::server::skipped(
+            "no redis-server in PATH; AUTH, SELECT and unix sockets were not tested",
+        );
         return;
     };
     let server = Server::start(
@@ -408,11 +410,11 @@ async fn passwords_users_databases_unix_sockets_and_resp3() {
 #[tokio::test]
 async fn ipv6_is_reachable() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        println!("SKIPPED: no IPv6 loopback; nothing was tested over IPv6");
+        common::server::skipped("no IPv6 loopback; nothing was tested over IPv6");
         return;
     }
     let Some(binary) = common::server::find("redis-server") else {
-        println!("SKIPPED: no redis-server in PATH; nothing was tested over IPv6");
+        common::server::skipped("no redis-server in PATH; nothing was tested over IPv6");
         return;
     };
     let server = Server::start(&binary, &["--bind", "127.0.0.1", "::1"]).await;

@@ -25,7 +25,7 @@ fn client(port: u16) -> Builder {
 #[tokio::test]
 async fn certificates_are_verified_unless_told_otherwise() {
     let Some(binary) = find("redis-server") else {
-        println!("SKIPPED: no redis-server in PATH; TLS was not tested");
+        common::server::skipped("no redis-server in PATH; TLS was not tested");
         return;
     };
     let ca_key = KeyPair::generate().unwrap();

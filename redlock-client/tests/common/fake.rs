@@ -147,6 +147,15 @@ impl FakeNode {
         state.digests.clear();
     }
 
+    /// Forgets one script, by name.
+    pub fn forget_script(&self, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        let known = state.scripts.clone();
+        state
+            .digests
+            .retain(|digest| known.get(digest).is_none_or(|known| known != name));
+    }
+
     pub fn keys(&self) -> Vec<String> {
         let mut state = self.state.lock().unwrap();
         state.expire();

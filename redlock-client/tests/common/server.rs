@@ -1,5 +1,6 @@
 //! Real servers: Debian's redis-server, and ours when `HOLDFAST_SERVER_BIN` names it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -19,18 +20,23 @@ pub struct Server {
     child: Option<Child>,
 }
 
+/// Says that something is not tested, past the test harness, which would keep it to itself.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
 /// The servers to test against: (name, binary). Says loudly what is missing.
 pub fn binaries() -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
     match find("redis-server") {
         Some(path) => found.push(("redis-server", path)),
-        None => println!("SKIPPED: no redis-server in PATH; nothing was tested against it"),
+        None => skipped("no redis-server in PATH; nothing was tested against it"),
     }
     match std::env::var_os("HOLDFAST_SERVER_BIN") {
         Some(path) => found.push(("holdfast-server", PathBuf::from(path))),
-        None => println!(
-            "SKIPPED: HOLDFAST_SERVER_BIN is not set; nothing was tested against holdfast-server"
-        ),
+        None => {
+            skipped("HOLDFAST_SERVER_BIN is not set; nothing was tested against holdfast-server")
+        }
     }
     found
 }
