@@ -291,6 +291,39 @@ async fn a_lease_that_ran_out_is_lost_without_any_reply() {
 }
 
 #[tokio::test]
+async fn a_lost_lock_brought_back_by_a_late_extension() {
+    let nodes = FakeNode::many(3).await;
+    let redlock = patient(&nodes).build().unwrap();
+    let mut guard = redlock
+        .lock("k", Duration::from_secs(2))
+        .acquire()
+        .await
+        .unwrap();
+    let (lease, lost) = (guard.lease(), guard.lost());
+    {
+        let mut extending = pin!(guard.extend(LONG));
+        let poll = extending
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll.is_pending());
+        // The nodes extend in time, but this process is not there to hear of it until it is too late.
+        eventually("extended", || {
+            nodes
+                .iter()
+                .all(|n| n.ttl("k").is_some_and(|ttl| ttl > LONG / 2))
+        })
+        .await;
+        lost.await;
+        assert!(matches!(extending.await, Err(Error::Lost)));
+    }
+    assert!(!lease.is_held());
+    assert!(matches!(guard.extend(LONG).await, Err(Error::Lost)));
+    drop(guard);
+    all_clear(&nodes).await;
+    assert_eq!(redlock.stats().lost, 1);
+}
+
+#[tokio::test]
 async fn unlock_retried_onto_a_successors_lock() {
     let nodes = FakeNode::many(3).await;
     let redlock = hasty(&nodes).build().unwrap();
