@@ -32,11 +32,23 @@ pub enum Guarantee {
 }
 
 /// When a lease ends.
+///
+/// Invariant: the clock is read while the term is borrowed, here and when the deadline is moved on. So
+/// once anyone has seen the term over, it can only stay over.
 #[derive(Clone, Copy)]
 struct Term {
     deadline: BootInstant,
     /// Ended before its deadline: given up, or disproved by a majority.
     ended: bool,
+}
+
+impl Term {
+    fn left(&self) -> Duration {
+        if self.ended {
+            return Duration::ZERO;
+        }
+        self.deadline.since(BootInstant::now())
+    }
 }
 
 /// A view of a held lock: can be cloned, looked at and awaited, but does not keep the lock.
@@ -51,11 +63,7 @@ impl Lease {
     ///
     /// Drift is already taken off. Work that could outlast this must extend first.
     pub fn remaining(&self) -> Duration {
-        let term = *self.term.borrow();
-        if term.ended {
-            return Duration::ZERO;
-        }
-        term.deadline.since(BootInstant::now())
+        self.term.borrow().left()
     }
 
     /// Whether anything [`remaining`](Self::remaining) is left.
@@ -74,10 +82,13 @@ impl Lease {
         let mut term = self.term.clone();
         async move {
             loop {
-                let Term { deadline, ended } = *term.borrow_and_update();
-                if ended || BootInstant::now() >= deadline {
-                    return;
-                }
+                let deadline = {
+                    let term = term.borrow_and_update();
+                    if term.left().is_zero() {
+                        return;
+                    }
+                    term.deadline
+                };
                 tokio::select! {
                     () = sleep_until(deadline) => {}
                     changed = term.changed() => if changed.is_err() {
@@ -202,8 +213,16 @@ impl Guard {
             });
         }
         let deadline = start.after(ttl.usable());
-        self.term
-            .send_modify(|term| term.deadline = term.deadline.max(deadline));
+        let extended = self.term.send_if_modified(|term| {
+            let held = !term.left().is_zero();
+            if held {
+                term.deadline = term.deadline.max(deadline);
+            }
+            held
+        });
+        if !extended {
+            return Err(self.end_lost());
+        }
         self.top_up(ttl, round);
         Ok(())
     }
