@@ -82,7 +82,8 @@ impl Lock {
     /// Takes a tokio or a standard `Instant`. At least one attempt is begun.
     ///
     /// # Errors
-    /// As [`try_acquire`](Self::try_acquire); the error is that of the last attempt.
+    /// As [`try_acquire`](Self::try_acquire); the error is that of the last attempt the deadline did not
+    /// cut short.
     ///
     /// # Cancel safety
     /// As [`try_acquire`](Self::try_acquire).
@@ -122,11 +123,19 @@ impl Lock {
             tracing::debug_span!("redlock.acquire", %key, keys = self.keys.len(), ttl = ?self.ttl);
         async {
             let mut retries = 0;
+            let mut previous = None;
             loop {
-                let error = match self.attempt(ttl, deadline).await {
+                let mut error = match self.attempt(ttl, deadline).await {
                     Ok(guard) => return Ok(guard),
                     Err(error) => error,
                 };
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline)
+                    && matches!(error, Error::Unreachable { .. })
+                    && let Some(whole) = previous.take()
+                {
+                    // The deadline cut this attempt short; that says nothing about the nodes.
+                    error = whole;
+                }
                 let again = match deadline {
                     Some(deadline) => Instant::now() < deadline,
                     None => retry.allows(retries),
@@ -145,6 +154,7 @@ impl Lock {
                     delay = delay.min(left.mul_f64(0.5 + random_fraction() / 2.0));
                 }
                 tracing::debug!(%error, ?delay, retries, "trying again");
+                previous = Some(error);
                 sleep(delay).await;
             }
         }

@@ -182,7 +182,7 @@ async fn the_retry_policy_is_followed() {
     ));
     assert_eq!(redlock.stats().attempts, 4);
 
-    let before = Instant::now() + Duration::from_millis(100);
+    let before = Instant::now() + Duration::from_millis(500);
     assert!(matches!(
         lock.acquire_before(before).await,
         Err(Error::Contended { .. })
@@ -195,6 +195,30 @@ async fn the_retry_policy_is_followed() {
     nodes.iter().for_each(|node| node.vacate("k"));
     drop(waiting.await.unwrap().unwrap());
     all_clear(&nodes).await;
+}
+
+#[tokio::test]
+async fn a_deadline_that_cuts_an_attempt_short_does_not_hide_the_reason() {
+    let nodes = FakeNode::many(3).await;
+    let redlock = patient(&nodes).build().unwrap();
+    for node in &nodes {
+        node.occupy("k", "someone");
+        // The first attempt is answered; the second is still waiting when the deadline comes.
+        let mut seen = 0;
+        node.rule(move |name| {
+            seen += usize::from(name == "SET");
+            if seen > 1 { Act::Ignore } else { Act::Obey }
+        });
+    }
+    let lock = redlock
+        .lock("k", LONG)
+        .retry(Retry::forever(Duration::from_millis(5)));
+    let error = lock
+        .acquire_before(Instant::now() + Duration::from_secs(2))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Contended { .. }), "{error}");
+    assert_eq!(redlock.stats().attempts, 2);
 }
 
 #[tokio::test]
