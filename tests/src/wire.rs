@@ -124,22 +124,17 @@ pub enum Protocol {
     Resp3,
 }
 
-/// How many bytes `redis-protocol` takes the reply at the front of `buf` to be.
-///
-/// # Errors
-/// Text when that reader refuses the bytes or wants more of them.
-pub fn second_opinion(buf: &[u8], protocol: Protocol) -> Result<usize, String> {
-    match protocol {
-        Protocol::Resp2 => match resp2::decode::decode(buf) {
-            Ok(Some((_, len))) => Ok(len),
-            Ok(None) => Err("redis-protocol waits for more bytes".into()),
-            Err(e) => Err(format!("redis-protocol: {e}")),
-        },
-        Protocol::Resp3 => match resp3::decode::complete::decode(buf) {
-            Ok(Some((_, len))) => Ok(len),
-            Ok(None) => Err("redis-protocol waits for more bytes".into()),
-            Err(e) => Err(format!("redis-protocol: {e}")),
-        },
+/// How many bytes `redis-protocol` takes the reply at the front of `buf` to
+/// be, or `None` when it will not read it: it has no map inside a set, and no
+/// RESP2 null beside RESP3.
+#[must_use]
+pub fn second_opinion(buf: &[u8]) -> Option<usize> {
+    if let Ok(Some((_, len))) = resp2::decode::decode(buf) {
+        return Some(len);
+    }
+    match resp3::decode::complete::decode(buf) {
+        Ok(Some((_, len))) => Some(len),
+        _ => None,
     }
 }
 

@@ -125,7 +125,14 @@ impl Transcript {
                 only = parse_only(rest).map_err(wrong)?;
                 continue;
             }
-            let action = parse_action(line).map_err(wrong)?;
+            let action = match line {
+                // About the connection at hand, with nothing sent before.
+                state if is_state(state) => {
+                    at -= 1;
+                    Action::Read
+                }
+                _ => parse_action(line).map_err(wrong)?,
+            };
             let mut step = Step {
                 line: number,
                 line_last: number,
@@ -139,7 +146,14 @@ impl Transcript {
                 save: None,
             };
             if step.expect == Expect::Unfilled {
-                let end = at + lines[at..].iter().take_while(|l| is_expectation(l)).count();
+                let mut end = at;
+                while end < lines.len()
+                    && is_expectation(lines[end])
+                    // After a reply, `@closed` and its like speak of what follows it.
+                    && (end == at || !is_state(lines[end]))
+                {
+                    end += 1;
+                }
                 expectation(&mut step, &lines[at..end]).map_err(wrong)?;
                 step.line_last = end;
                 at = end;
@@ -179,6 +193,11 @@ fn parse_action(line: &str) -> Result<Action, String> {
         ("@flush", "") => Ok(Action::Flush),
         _ => Err(format!("neither a command nor a directive: {line}")),
     }
+}
+
+/// Whether a line tells how the connection is, rather than what it answers.
+fn is_state(line: &str) -> bool {
+    matches!(line.trim_end(), "@closed" | "@silent" | "@blocked")
 }
 
 /// Whether a line continues the step above it.

@@ -76,7 +76,12 @@ fn render_at(reply: &Reply, depth: usize, out: &mut String) {
 /// Line replies cannot hold line ends, but they can hold any other byte.
 fn plain(bytes: &[u8]) -> String {
     let quoted = quote(bytes);
-    quoted[1..quoted.len() - 1].replace("\\\"", "\"")
+    let text = quoted[1..quoted.len() - 1].replace("\\\"", "\"");
+    // A space at a line's end would be lost to the next editor.
+    match text.strip_suffix(' ') {
+        Some(front) => format!("{front}\\x20"),
+        None => text,
+    }
 }
 
 fn unplain(text: &str) -> Result<Vec<u8>, String> {

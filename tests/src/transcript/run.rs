@@ -8,7 +8,7 @@ use super::quote::{Saved, expand, expand_args};
 use super::{Action, Expect, Only, Step, Transcript};
 use crate::client::{Client, REPLY_DEADLINE, Received};
 use crate::server::{Kind, Server};
-use crate::wire::{Protocol, Reply};
+use crate::wire::Reply;
 
 /// How long `@silent` listens. It can only miss a fault, never invent one.
 const SILENCE: Duration = Duration::from_millis(60);
@@ -23,8 +23,6 @@ pub trait Endpoint {
     fn receive(&mut self, conn: &str, wait: Duration) -> Received;
     /// The next `count` bytes of the reply stream, fewer when they do not come.
     fn receive_raw(&mut self, conn: &str, count: usize, wait: Duration) -> Vec<u8>;
-    /// Which protocol the connection now speaks (2 or 3), said before HELLO.
-    fn speaks(&mut self, conn: &str, version: u8);
     /// Waits until the server holds this client in a blocking command; whether
     /// it came to that.
     fn wait_blocked(&mut self, conn: &str) -> bool;
@@ -129,7 +127,6 @@ impl Player<'_> {
             Action::Resp(version) => {
                 let hello = [b"HELLO".to_vec(), version.to_string().into_bytes()];
                 self.endpoint.send(&self.conn, &hello);
-                self.endpoint.speaks(&self.conn, *version);
                 self.reply()?;
             }
             Action::Send(args) => {
@@ -292,13 +289,6 @@ impl Endpoint for Socket<'_> {
 
     fn receive_raw(&mut self, conn: &str, count: usize, wait: Duration) -> Vec<u8> {
         self.conn(conn).receive_raw(count, wait)
-    }
-
-    fn speaks(&mut self, conn: &str, version: u8) {
-        self.conn(conn).protocol = match version {
-            3 => Protocol::Resp3,
-            _ => Protocol::Resp2,
-        };
     }
 
     /// Asks CLIENT LIST for the flag `b`. A server that holds every client
