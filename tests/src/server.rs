@@ -92,8 +92,16 @@ pub fn is_available(kind: Kind) -> bool {
     false
 }
 
+/// Runs a check on every kind of server this machine has, one after the other.
+pub fn each(args: &[&str], mut check: impl FnMut(&mut Server)) {
+    for kind in available() {
+        check(&mut Server::start(kind, args));
+    }
+}
+
 impl Server {
-    /// Starts a server with `args` after the harness's own directives.
+    /// Starts a server with `args` after the harness's own directives. A first
+    /// argument without dashes is a configuration file.
     ///
     /// # Panics
     /// When it does not come up; the message holds its log.
@@ -131,7 +139,11 @@ impl Server {
         let log = fs::File::create(dir.join("log")).expect("a log file");
         let port_text = port.to_string();
         let dir_text = dir.to_str().expect("a UTF-8 temporary directory");
+        // A configuration file, when there is one, comes before all directives.
+        let conf_count = usize::from(args.first().is_some_and(|a| !a.starts_with("--")));
+        let (conf, args) = args.split_at(conf_count);
         let child = Command::new(binary)
+            .args(conf)
             .args(["--port", &port_text, "--bind", "127.0.0.1"])
             .args(["--dir", dir_text, "--save", ""])
             .args(["--enable-debug-command", "yes"])

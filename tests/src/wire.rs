@@ -10,7 +10,7 @@
 use redis_protocol::{resp2, resp3};
 
 /// One reply, push or element of either.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Reply {
     /// `+OK`
     Simple(Vec<u8>),

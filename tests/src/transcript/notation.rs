@@ -27,6 +27,19 @@ pub fn render(reply: &Reply) -> String {
     out
 }
 
+/// How much of a reply a failed assertion shows.
+const DEBUG_CHARS_MAX: usize = 300;
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line = render_line(self);
+        match line.char_indices().nth(DEBUG_CHARS_MAX) {
+            Some((end, _)) => write!(f, "{}… ({} characters)", &line[..end], line.len()),
+            None => f.write_str(&line),
+        }
+    }
+}
+
 /// Writes a reply on one line: what `@match` globs are held against.
 #[must_use]
 pub fn render_line(reply: &Reply) -> String {
