@@ -61,11 +61,7 @@ impl Client {
     }
 
     fn over(stream: Stream) -> Self {
-        Self {
-            stream,
-            buf: Vec::new(),
-            start: 0,
-        }
+        Self { stream, buf: Vec::new(), start: 0 }
     }
 
     /// The address of our end, as CLIENT LIST shows it; `None` over a unix socket.
@@ -105,10 +101,7 @@ impl Client {
         };
         self.send(&["HELLO", version]).expect("sending HELLO");
         let reply = self.read();
-        assert!(
-            matches!(reply, Reply::Map(_) | Reply::Array(_)),
-            "HELLO {version}: {reply:?}"
-        );
+        assert!(matches!(reply, Reply::Map(_) | Reply::Array(_)), "HELLO {version}: {reply:?}");
         reply
     }
 
@@ -228,9 +221,7 @@ impl Client {
             self.start = 0;
         }
         // A zero timeout means "for ever" to the operating system.
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let mut chunk = [0u8; 64 * 1024];
         let n = match &mut self.stream {
             Stream::Tcp(s) => {

@@ -63,10 +63,7 @@ impl Kind {
 /// When a required server is missing.
 #[must_use]
 pub fn available() -> Vec<Kind> {
-    [Kind::Ours, Kind::Oracle]
-        .into_iter()
-        .filter(|&kind| is_available(kind))
-        .collect()
+    [Kind::Ours, Kind::Oracle].into_iter().filter(|&kind| is_available(kind)).collect()
 }
 
 /// Whether `kind` can be started here; says so loudly when it cannot.
@@ -120,10 +117,7 @@ impl Server {
                 break;
             }
         }
-        panic!(
-            "{} did not start with {args:?}; its log:\n{last_log}",
-            kind.name()
-        );
+        panic!("{} did not start with {args:?}; its log:\n{last_log}", kind.name());
     }
 
     fn spawn(kind: Kind, args: &[&str]) -> Self {
@@ -153,12 +147,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("starting the server");
-        Self {
-            child,
-            port,
-            dir,
-            kind,
-        }
+        Self { child, port, dir, kind }
     }
 
     fn wait_ready(&mut self) -> Result<(), String> {

@@ -64,10 +64,7 @@ impl Reply {
     pub fn int(&self) -> i64 {
         match self {
             Self::Int(n) => *n,
-            other => other
-                .text()
-                .parse()
-                .unwrap_or_else(|_| panic!("not an integer: {other:?}")),
+            other => other.text().parse().unwrap_or_else(|_| panic!("not an integer: {other:?}")),
         }
     }
 

@@ -10,10 +10,7 @@ const KEYS: usize = 1_000_000;
 const BATCH: usize = 5_000;
 
 fn wall_ms() -> u128 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
 fn load(c: &mut Client, from: usize, to: usize, expire_at_ms: u128) {
@@ -56,25 +53,15 @@ fn a_million_keys_run_out_at_once() {
         loop {
             let asked = Instant::now();
             n = (n + 7919) % KEYS;
-            assert!(
-                c.cmd(&["GET", &format!("k:{n}")]).is_nil(),
-                "k:{n} outlived its time"
-            );
+            assert!(c.cmd(&["GET", &format!("k:{n}")]).is_nil(), "k:{n} outlived its time");
             assert!(c.cmd(&["SET", "alive", "1"]).is_ok());
             slowest = slowest.max(asked.elapsed());
             if c.line("DBSIZE").int() == 1 {
                 break;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} are not removed",
-                c.line("DBSIZE").int()
-            );
+            assert!(Instant::now() < deadline, "{} are not removed", c.line("DBSIZE").int());
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(
-            slowest < Duration::from_secs(3),
-            "a client waited {slowest:?}"
-        );
+        assert!(slowest < Duration::from_secs(3), "a client waited {slowest:?}");
     });
 }

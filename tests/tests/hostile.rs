@@ -25,9 +25,7 @@ fn is_well(server: &mut Server) {
 
 fn connected(c: &mut Client) -> i64 {
     let info = c.line("INFO clients").text();
-    let field = info
-        .lines()
-        .find_map(|l| l.strip_prefix("connected_clients:"));
+    let field = info.lines().find_map(|l| l.strip_prefix("connected_clients:"));
     field.unwrap().trim().parse().unwrap()
 }
 
@@ -91,10 +89,7 @@ fn announced_sizes_take_no_memory() {
         }
         is_well(server);
         let grown = server.rss_bytes().saturating_sub(before);
-        assert!(
-            grown < 400 * MIB as u64,
-            "{grown} bytes for what was only announced"
-        );
+        assert!(grown < 400 * MIB as u64, "{grown} bytes for what was only announced");
         drop(held);
         is_well(server);
     });
@@ -138,10 +133,7 @@ fn inline_commands_up_to_64_kilobytes() {
         let _ = c.send_raw("y".repeat(80 * 1024).as_bytes());
         match c.receive(SOON) {
             Received::Reply(reply) => {
-                assert!(
-                    reply.is_error("ERR Protocol error: too big inline request"),
-                    "{reply:?}"
-                );
+                assert!(reply.is_error("ERR Protocol error: too big inline request"), "{reply:?}");
             }
             Received::Closed => {}
             Received::Nothing => panic!("80 kB without a line end are waited for"),
@@ -175,66 +167,51 @@ fn binary_keys_and_large_values() {
 
 #[test]
 fn a_reader_that_is_slow_is_cut_off_alone() {
-    server::each(
-        &["--client-output-buffer-limit", "normal", "2mb", "0", "0"],
-        |server| {
-            let mut good = server.client();
-            let value = vec![b'v'; 64 * 1024];
-            assert!(good.cmd(&[b"SET", b"v".as_slice(), &value]).is_ok());
-            let before = server.rss_bytes();
-            let mut slow = server.client();
-            slow.set_write_timeout(Duration::from_secs(2));
-            // 256 MiB of replies that nobody reads.
-            let asks = client::encode(&["GET", "v"]).repeat(4096);
-            let _ = slow.send_raw(&asks);
-            for _ in 0..200 {
-                assert_eq!(good.line("PING").text(), "PONG");
-            }
-            assert!(
-                slow.closed_within(Duration::from_secs(60)),
-                "it may take all memory"
-            );
-            let grown = server.rss_bytes().saturating_sub(before);
-            assert!(
-                grown < 200 * MIB as u64,
-                "{grown} bytes held for a reader that is slow"
-            );
-            is_well(server);
-        },
-    );
+    server::each(&["--client-output-buffer-limit", "normal", "2mb", "0", "0"], |server| {
+        let mut good = server.client();
+        let value = vec![b'v'; 64 * 1024];
+        assert!(good.cmd(&[b"SET", b"v".as_slice(), &value]).is_ok());
+        let before = server.rss_bytes();
+        let mut slow = server.client();
+        slow.set_write_timeout(Duration::from_secs(2));
+        // 256 MiB of replies that nobody reads.
+        let asks = client::encode(&["GET", "v"]).repeat(4096);
+        let _ = slow.send_raw(&asks);
+        for _ in 0..200 {
+            assert_eq!(good.line("PING").text(), "PONG");
+        }
+        assert!(slow.closed_within(Duration::from_secs(60)), "it may take all memory");
+        let grown = server.rss_bytes().saturating_sub(before);
+        assert!(grown < 200 * MIB as u64, "{grown} bytes held for a reader that is slow");
+        is_well(server);
+    });
 }
 
 #[test]
 fn a_subscriber_that_is_slow_is_cut_off_alone() {
-    server::each(
-        &["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"],
-        |server| {
-            let mut slow = server.client();
-            slow.line("SUBSCRIBE ch");
-            let mut good = server.client();
-            good.line("SUBSCRIBE ch");
-            let mut publisher = server.client();
-            let message = "m".repeat(128 * 1024);
-            let deadline = Instant::now() + Duration::from_secs(60);
-            loop {
-                let heard = publisher.cmd(&["PUBLISH", "ch", &message]).int();
-                if let Received::Reply(push) = good.receive(SOON) {
-                    assert_eq!(push.elements()[2].text().len(), message.len());
-                } else {
-                    panic!("the reader that keeps up was cut off");
-                }
-                if heard == 1 {
-                    break;
-                }
-                assert!(
-                    Instant::now() < deadline,
-                    "the slow subscriber is still served"
-                );
+    server::each(&["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"], |server| {
+        let mut slow = server.client();
+        slow.line("SUBSCRIBE ch");
+        let mut good = server.client();
+        good.line("SUBSCRIBE ch");
+        let mut publisher = server.client();
+        let message = "m".repeat(128 * 1024);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let heard = publisher.cmd(&["PUBLISH", "ch", &message]).int();
+            if let Received::Reply(push) = good.receive(SOON) {
+                assert_eq!(push.elements()[2].text().len(), message.len());
+            } else {
+                panic!("the reader that keeps up was cut off");
             }
-            assert!(slow.closed_within(SOON));
-            is_well(server);
-        },
-    );
+            if heard == 1 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the slow subscriber is still served");
+        }
+        assert!(slow.closed_within(SOON));
+        is_well(server);
+    });
 }
 
 #[test]
@@ -265,10 +242,7 @@ fn floods_leave_others_their_turn() {
                 slowest = slowest.max(asked.elapsed());
                 std::thread::sleep(Duration::from_millis(2));
             }
-            assert!(
-                slowest < Duration::from_secs(5),
-                "a PING waited {slowest:?}"
-            );
+            assert!(slowest < Duration::from_secs(5), "a PING waited {slowest:?}");
         });
         is_well(server);
     });
@@ -325,18 +299,9 @@ fn connections_that_go_away_leave_nothing() {
 fn strangers_get_little_before_auth() {
     server::each(&["--requirepass", "sesame"], |server| {
         for (bytes, error) in [
-            (
-                "*11\r\n",
-                "ERR Protocol error: unauthenticated multibulk length",
-            ),
-            (
-                "*1\r\n$16385\r\n",
-                "ERR Protocol error: unauthenticated bulk length",
-            ),
-            (
-                "*1048576\r\n",
-                "ERR Protocol error: unauthenticated multibulk length",
-            ),
+            ("*11\r\n", "ERR Protocol error: unauthenticated multibulk length"),
+            ("*1\r\n$16385\r\n", "ERR Protocol error: unauthenticated bulk length"),
+            ("*1048576\r\n", "ERR Protocol error: unauthenticated multibulk length"),
         ] {
             let mut c = server.client();
             c.send_raw(bytes.as_bytes()).unwrap();
@@ -345,14 +310,9 @@ fn strangers_get_little_before_auth() {
             assert!(c.closed_within(SOON));
         }
         let mut c = server.client();
-        for command in [
-            "GET k",
-            "CONFIG GET requirepass",
-            "CLIENT LIST",
-            "KEYS *",
-            "MONITOR",
-            "EVAL x 0",
-        ] {
+        for command in
+            ["GET k", "CONFIG GET requirepass", "CLIENT LIST", "KEYS *", "MONITOR", "EVAL x 0"]
+        {
             assert!(c.line(command).is_error("NOAUTH"), "{command}");
         }
         assert!(c.line("AUTH sesame").is_ok());

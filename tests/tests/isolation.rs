@@ -43,11 +43,7 @@ fn hammer(server: &Server, workers: &[&Worker<'_>]) {
         }
         let end = Instant::now() + HAMMER;
         let slow_end = end + HAMMER * 9;
-        let enough = || {
-            rounds
-                .iter()
-                .all(|r| r.load(Ordering::Relaxed) >= ROUNDS_MIN)
-        };
+        let enough = || rounds.iter().all(|r| r.load(Ordering::Relaxed) >= ROUNDS_MIN);
         while !stop.load(Ordering::Relaxed)
             && (Instant::now() < end || (!enough() && Instant::now() < slow_end))
         {
@@ -57,10 +53,7 @@ fn hammer(server: &Server, workers: &[&Worker<'_>]) {
     });
     for (n, rounds) in rounds.iter().enumerate() {
         let rounds = rounds.load(Ordering::Relaxed);
-        assert!(
-            rounds >= ROUNDS_MIN,
-            "worker {n} came round only {rounds} times"
-        );
+        assert!(rounds >= ROUNDS_MIN, "worker {n} came round only {rounds} times");
     }
 }
 
@@ -205,34 +198,17 @@ fn mget_never_sees_half_an_mset() {
         let read = |c: &mut Client, _: u64| {
             let got = c.cmd(&with_keys("MGET", (0..KEYS).map(key)));
             let first = &got.elements()[0];
-            assert!(
-                got.elements().iter().all(|v| v == first),
-                "half a write was seen: {got:?}"
-            );
+            assert!(got.elements().iter().all(|v| v == first), "half a write was seen: {got:?}");
         };
         let count = |c: &mut Client, round: u64| {
             let got = c.cmd(&with_keys("EXISTS", (0..KEYS).map(key))).int();
             let all = i64::try_from(KEYS).unwrap();
-            assert!(
-                got == all || (got == 0 && round == 0),
-                "{got} keys of {all}"
-            );
+            assert!(got == all || (got == 0 && round == 0), "{got} keys of {all}");
         };
         let mut setup = server.client();
         write(1)(&mut setup, 0);
         let (first, second) = (write(1), write(4));
-        hammer(
-            server,
-            &[
-                &first,
-                &second,
-                &remove_and_set,
-                &read,
-                &read,
-                &read,
-                &count,
-            ],
-        );
+        hammer(server, &[&first, &second, &remove_and_set, &read, &read, &read, &count]);
     });
 }
 

@@ -28,10 +28,7 @@ fn maxclients_turns_away_and_lets_in_again() {
         }
         let mut sixth = server.client();
         let reply = sixth.read();
-        assert!(
-            reply.is_error("ERR max number of clients reached"),
-            "{reply:?}"
-        );
+        assert!(reply.is_error("ERR max number of clients reached"), "{reply:?}");
         assert!(sixth.closed_within(SOON));
         assert_eq!(held[0].line("PING").text(), "PONG");
         held.pop();
@@ -41,10 +38,7 @@ fn maxclients_turns_away_and_lets_in_again() {
             if matches!(c.receive(SOON), Received::Reply(r) if r.text() == "PONG") {
                 break;
             }
-            assert!(
-                Instant::now() < deadline + SOON,
-                "a free place is not given"
-            );
+            assert!(Instant::now() < deadline + SOON, "a free place is not given");
             std::thread::sleep(Duration::from_millis(20));
         }
     });
@@ -58,10 +52,7 @@ fn timeout_closes_the_idle_but_not_subscribers() {
         let mut subscriber = server.client();
         subscriber.line("SUBSCRIBE ch");
         assert!(idle.closed_within(SOON), "an idle client stays");
-        assert_eq!(
-            subscriber.receive(Duration::from_secs(2)),
-            Received::Nothing
-        );
+        assert_eq!(subscriber.receive(Duration::from_secs(2)), Received::Nothing);
         assert_eq!(server.client().line("PUBLISH ch x").int(), 1);
     });
 }
@@ -76,12 +67,7 @@ fn a_unix_socket_serves_too() {
         ));
         let server = Server::start(
             kind,
-            &[
-                "--unixsocket",
-                path.to_str().unwrap(),
-                "--unixsocketperm",
-                "700",
-            ],
+            &["--unixsocket", path.to_str().unwrap(), "--unixsocketperm", "700"],
         );
         let mut c = Client::connect_unix(&path).unwrap();
         assert!(c.line("SET k v").is_ok());
@@ -123,32 +109,23 @@ fn protected_mode_speaks_to_loopback_only() {
         skip_loudly("protected-mode: this machine has no address but loopback");
         return;
     };
-    server::each(
-        &["--bind", "0.0.0.0", "--protected-mode", "yes"],
-        |server| {
-            assert_eq!(server.client().line("PING").text(), "PONG");
-            let outer = SocketAddr::from((ip, server.addr().port()));
-            let mut c = Client::connect(outer).unwrap();
-            let reply = c.read();
-            assert!(reply.is_error("DENIED "), "{reply:?}");
-            assert!(c.closed_within(SOON));
-            // With a password, or without the mode, all may come.
-            assert!(server.client().line("CONFIG SET requirepass x").is_ok());
-            let mut c = Client::connect(outer).unwrap();
-            assert!(c.line("PING").is_error("NOAUTH"));
-            assert!(c.line("AUTH x").is_ok());
-            assert!(
-                c.line("CONFIG SET requirepass  protected-mode no")
-                    .is_error("ERR")
-            );
-            assert!(
-                c.cmd(&["CONFIG", "SET", "requirepass", "", "protected-mode", "no"])
-                    .is_ok()
-            );
-            let mut c = Client::connect(outer).unwrap();
-            assert_eq!(c.line("PING").text(), "PONG");
-        },
-    );
+    server::each(&["--bind", "0.0.0.0", "--protected-mode", "yes"], |server| {
+        assert_eq!(server.client().line("PING").text(), "PONG");
+        let outer = SocketAddr::from((ip, server.addr().port()));
+        let mut c = Client::connect(outer).unwrap();
+        let reply = c.read();
+        assert!(reply.is_error("DENIED "), "{reply:?}");
+        assert!(c.closed_within(SOON));
+        // With a password, or without the mode, all may come.
+        assert!(server.client().line("CONFIG SET requirepass x").is_ok());
+        let mut c = Client::connect(outer).unwrap();
+        assert!(c.line("PING").is_error("NOAUTH"));
+        assert!(c.line("AUTH x").is_ok());
+        assert!(c.line("CONFIG SET requirepass  protected-mode no").is_error("ERR"));
+        assert!(c.cmd(&["CONFIG", "SET", "requirepass", "", "protected-mode", "no"]).is_ok());
+        let mut c = Client::connect(outer).unwrap();
+        assert_eq!(c.line("PING").text(), "PONG");
+    });
 }
 
 #[test]
@@ -167,11 +144,7 @@ fn a_configuration_file_is_read_and_rewritten() {
         assert!(c.cmd(&["AUTH", "from file"]).is_ok());
         let mut get = |name: &str| c.cmd(&["CONFIG", "GET", name]).elements()[1].text();
         assert_eq!(get("timeout"), "33");
-        assert_eq!(
-            get("maxclients"),
-            "60",
-            "the command line comes after the file"
-        );
+        assert_eq!(get("maxclients"), "60", "the command line comes after the file");
         assert_eq!(get("maxmemory"), "104857600");
         assert!(get("client-output-buffer-limit").ends_with("pubsub 5242880 1048576 30"));
         assert!(c.line("CONFIG SET timeout 77").is_ok());
@@ -215,21 +188,13 @@ fn signals_and_shutdown_end_it_in_order() {
             match how {
                 "TERM" | "INT" => {
                     let pid = server.pid().to_string();
-                    let sent = Command::new("kill")
-                        .args(["-s", how, &pid])
-                        .status()
-                        .unwrap();
+                    let sent = Command::new("kill").args(["-s", how, &pid]).status().unwrap();
                     assert!(sent.success());
                 }
                 option => c.send(&["SHUTDOWN", option]).unwrap(),
             }
             assert!(c.closed_within(SOON));
-            assert_eq!(
-                server.wait_exit(SOON),
-                Some(0),
-                "{} after {how}",
-                kind.name()
-            );
+            assert_eq!(server.wait_exit(SOON), Some(0), "{} after {how}", kind.name());
         }
     }
 }

@@ -53,30 +53,16 @@ fn strings(con: &mut redis::Connection) {
         .collect::<Result<_, RedisError>>()
         .unwrap();
     assert_eq!(keys.len(), 2);
-    let limits: HashMap<String, String> = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg("maxclients")
-        .query(con)
-        .unwrap();
+    let limits: HashMap<String, String> =
+        redis::cmd("CONFIG").arg("GET").arg("maxclients").query(con).unwrap();
     assert_eq!(limits["maxclients"], "10000");
 }
 
 fn pipelines(con: &mut redis::Connection) {
-    let (one, two): (i64, i64) = redis::pipe()
-        .set("p", 1)
-        .ignore()
-        .incr("p", 1)
-        .incr("p", 1)
-        .query(con)
-        .unwrap();
+    let (one, two): (i64, i64) =
+        redis::pipe().set("p", 1).ignore().incr("p", 1).incr("p", 1).query(con).unwrap();
     assert_eq!((one, two), (2, 3));
-    let (value,): (i64,) = redis::pipe()
-        .atomic()
-        .set("p", 7)
-        .ignore()
-        .get("p")
-        .query(con)
-        .unwrap();
+    let (value,): (i64,) = redis::pipe().atomic().set("p", 7).ignore().get("p").query(con).unwrap();
     assert_eq!(value, 7);
     let (doubled,): (i64,) = redis::transaction(con, &["p"], |con, pipe| {
         let old: i64 = Commands::get(con, "p")?;
@@ -101,11 +87,7 @@ fn scripts(con: &mut redis::Connection) {
 fn errors(con: &mut redis::Connection) {
     let () = Commands::set(con, "text", "abc").unwrap();
     let e = Commands::incr::<_, _, i64>(con, "text", 1).unwrap_err();
-    assert!(
-        e.to_string()
-            .contains("value is not an integer or out of range"),
-        "{e}"
-    );
+    assert!(e.to_string().contains("value is not an integer or out of range"), "{e}");
     let e = redis::cmd("NOSUCH").query::<()>(con).unwrap_err();
     assert!(e.to_string().contains("unknown command"), "{e}");
 }

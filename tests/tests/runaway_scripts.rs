@@ -38,10 +38,7 @@ fn an_endless_script_is_told_of_and_killed() {
             runaway.send(&["EVAL", endless, "1", "k"]).unwrap();
             let mut c = server.client();
             wait_busy(&mut c);
-            assert!(
-                c.line("PING")
-                    .is_error("BUSY Redis is busy running a script.")
-            );
+            assert!(c.line("PING").is_error("BUSY Redis is busy running a script."));
             assert!(c.line("SCRIPT KILL").is_ok());
             let reply = runaway.read();
             assert!(
@@ -100,21 +97,12 @@ fn deep_and_large_replies_are_answered() {
         assert_eq!(big.int(), 64 << 20);
         let returned = c.cmd(&["EVAL", "return string.rep('x', 4 * 1024 * 1024)", "0"]);
         assert_eq!(returned.text().len(), 4 << 20);
-        let many = c.cmd(&[
-            "EVAL",
-            "local t = {} for i = 1, 200000 do t[i] = i end return t",
-            "0",
-        ]);
+        let many = c.cmd(&["EVAL", "local t = {} for i = 1, 200000 do t[i] = i end return t", "0"]);
         assert_eq!(many.elements().len(), 200_000);
         // A table that holds itself has no end; Redis stops at some depth.
-        c.send(&["EVAL", "local t = {} t[1] = t return t", "0"])
-            .unwrap();
+        c.send(&["EVAL", "local t = {} t[1] = t return t", "0"]).unwrap();
         let bytes = c.receive_raw(usize::MAX, Duration::from_secs(2));
-        assert!(
-            bytes.starts_with(b"*1\r\n") || bytes.starts_with(b"-"),
-            "{} bytes",
-            bytes.len()
-        );
+        assert!(bytes.starts_with(b"*1\r\n") || bytes.starts_with(b"-"), "{} bytes", bytes.len());
         assert!(String::from_utf8_lossy(&bytes).contains("reached lua stack limit"));
         assert_eq!(server.client().line("PING").text(), "PONG");
     });

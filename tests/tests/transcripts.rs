@@ -22,15 +22,11 @@ fn our_server_follows_the_transcripts() {
         return;
     }
     let pending = pending();
-    let (skipped, corpus): (Vec<_>, Vec<_>) = corpus()
-        .into_iter()
-        .partition(|t| pending.contains(&t.name));
+    let (skipped, corpus): (Vec<_>, Vec<_>) =
+        corpus().into_iter().partition(|t| pending.contains(&t.name));
     if !skipped.is_empty() {
         let names: Vec<_> = skipped.iter().map(|t| t.name.as_str()).collect();
-        skip_loudly(&format!(
-            "transcripts still pending for our server: {}",
-            names.join(", ")
-        ));
+        skip_loudly(&format!("transcripts still pending for our server: {}", names.join(", ")));
     }
     play_all(Kind::Ours, corpus);
 }
@@ -81,11 +77,7 @@ fn play_all(kind: Kind, corpus: Vec<Transcript>) {
         failures.len(),
         kind.name()
     );
-    println!(
-        "{checked} steps of {} transcripts hold on {}",
-        results.len(),
-        kind.name()
-    );
+    println!("{checked} steps of {} transcripts hold on {}", results.len(), kind.name());
 }
 
 fn directory() -> PathBuf {

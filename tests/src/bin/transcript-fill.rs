@@ -54,11 +54,8 @@ fn fill(kind: Kind, path: &Path) -> Result<bool, String> {
     if out != text {
         std::fs::write(path, out).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    let wrong: Vec<_> = outcome
-        .failures
-        .iter()
-        .filter(|f| !f.want.starts_with("(nothing is written"))
-        .collect();
+    let wrong: Vec<_> =
+        outcome.failures.iter().filter(|f| !f.want.starts_with("(nothing is written")).collect();
     for failure in &wrong {
         println!("{failure}");
     }

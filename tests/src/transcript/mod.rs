@@ -98,10 +98,7 @@ impl Transcript {
     /// # Errors
     /// Text that names the file and line that make no sense.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
-        let mut transcript = Self {
-            name: name.to_owned(),
-            ..Self::default()
-        };
+        let mut transcript = Self { name: name.to_owned(), ..Self::default() };
         let lines: Vec<&str> = text.lines().collect();
         let mut only = Only::All;
         let mut at = 0;
@@ -187,9 +184,7 @@ fn parse_action(line: &str) -> Result<Action, String> {
         ("@conn", name) if !name.is_empty() => Ok(Action::Conn(name.to_owned())),
         ("@resp2", "") => Ok(Action::Resp(2)),
         ("@resp3", "") => Ok(Action::Resp(3)),
-        ("@sleep", ms) => Ok(Action::SleepMs(
-            ms.parse().map_err(|_| "@sleep wants milliseconds")?,
-        )),
+        ("@sleep", ms) => Ok(Action::SleepMs(ms.parse().map_err(|_| "@sleep wants milliseconds")?)),
         ("@flush", "") => Ok(Action::Flush),
         _ => Err(format!("neither a command nor a directive: {line}")),
     }

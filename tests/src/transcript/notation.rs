@@ -60,11 +60,7 @@ fn render_at(reply: &Reply, depth: usize, out: &mut String) {
         Reply::Set(items) => aggregate('~', items.len(), &mut items.iter()),
         Reply::Push(items) => aggregate('>', items.len(), &mut items.iter()),
         Reply::Map(pairs) => {
-            aggregate(
-                '%',
-                pairs.len(),
-                &mut pairs.iter().flat_map(|(k, v)| [k, v]),
-            );
+            aggregate('%', pairs.len(), &mut pairs.iter().flat_map(|(k, v)| [k, v]));
         }
         scalar => {
             let text = match scalar {
@@ -301,17 +297,9 @@ mod tests {
         ]);
         let text = render(&reply);
         let pattern = parse(&text.lines().collect::<Vec<_>>()).unwrap();
-        assert!(
-            pattern
-                .matches(&reply, &Saved::new(), Order::Written)
-                .unwrap()
-        );
+        assert!(pattern.matches(&reply, &Saved::new(), Order::Written).unwrap());
         let other = Reply::Array(vec![Reply::Nil]);
-        assert!(
-            !pattern
-                .matches(&other, &Saved::new(), Order::Written)
-                .unwrap()
-        );
+        assert!(!pattern.matches(&other, &Saved::new(), Order::Written).unwrap());
     }
 
     #[test]

@@ -45,12 +45,7 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            place,
-            sent,
-            want,
-            got,
-        } = self;
+        let Self { place, sent, want, got } = self;
         writeln!(f, "{place}: {sent}\n  expected: {want}\n  got:      {got}")
     }
 }
@@ -170,9 +165,7 @@ impl Player<'_> {
                 };
             }
             Expect::Bytes(want) => {
-                let got = self
-                    .endpoint
-                    .receive_raw(&self.conn, want.len(), REPLY_DEADLINE);
+                let got = self.endpoint.receive_raw(&self.conn, want.len(), REPLY_DEADLINE);
                 return match got == *want {
                     true => Ok(()),
                     false => Err((super::quote::quote(want), super::quote::quote(&got))),
@@ -191,10 +184,7 @@ impl Player<'_> {
         match &step.expect {
             Expect::Unfilled => {
                 self.outcome.filled.insert(step.line_last, render(&reply));
-                Err((
-                    "(nothing is written; run transcript-fill)".into(),
-                    render(&reply),
-                ))
+                Err(("(nothing is written; run transcript-fill)".into(), render(&reply)))
             }
             Expect::Reply(patterns) => {
                 for pattern in patterns {
@@ -242,10 +232,9 @@ fn describe(action: &Action) -> String {
                 .collect();
             format!("> {}", words.join(" "))
         }
-        Action::Raw(bytes) => format!(
-            "@raw {}",
-            super::quote::quote(&bytes[..bytes.len().min(80)])
-        ),
+        Action::Raw(bytes) => {
+            format!("@raw {}", super::quote::quote(&bytes[..bytes.len().min(80)]))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -260,16 +249,11 @@ impl<'a> Socket<'a> {
     /// No connections yet; each opens when the transcript first names it.
     #[must_use]
     pub fn new(server: &'a Server) -> Self {
-        Self {
-            server,
-            conns: BTreeMap::new(),
-        }
+        Self { server, conns: BTreeMap::new() }
     }
 
     fn conn(&mut self, name: &str) -> &mut Client {
-        self.conns
-            .entry(name.to_owned())
-            .or_insert_with(|| self.server.client())
+        self.conns.entry(name.to_owned()).or_insert_with(|| self.server.client())
     }
 }
 

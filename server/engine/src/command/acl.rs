@@ -1,0 +1,41 @@
+//! ACL categories, derived from a row's flags and group as Redis derives them.
+
+use super::{Command, Flags, Group};
+
+/// The categories of `command`, each with its `@`, in the order `ACL CAT` lists them.
+#[must_use]
+pub fn categories(command: &Command) -> Vec<&'static str> {
+    let flags = command.flags;
+    let mut names = Vec::new();
+    let mut when = |yes: bool, name| {
+        if yes {
+            names.push(name);
+        }
+    };
+    let scripting = command.group == Group::Scripting;
+    when(
+        command.group == Group::Generic && !command.keys.is_empty() || flags.has(Flags::KEYSPACE),
+        "@keyspace",
+    );
+    when(flags.has(Flags::READONLY) && !scripting, "@read");
+    when(flags.has(Flags::WRITE) && !scripting, "@write");
+    match command.group {
+        Group::Set => when(true, "@set"),
+        Group::SortedSet => when(true, "@sortedset"),
+        Group::List => when(true, "@list"),
+        Group::Hash => when(true, "@hash"),
+        Group::String => when(true, "@string"),
+        Group::Lock => when(true, "@lock"),
+        _ => {}
+    }
+    when(flags.has(Flags::PUBSUB), "@pubsub");
+    when(flags.has(Flags::ADMIN), "@admin");
+    when(flags.has(Flags::FAST), "@fast");
+    when(!flags.has(Flags::FAST), "@slow");
+    when(flags.has(Flags::BLOCKING), "@blocking");
+    when(flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS), "@dangerous");
+    when(command.group == Group::Connection, "@connection");
+    when(command.group == Group::Transactions, "@transaction");
+    when(scripting, "@scripting");
+    names
+}

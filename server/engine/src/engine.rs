@@ -1,0 +1,319 @@
+//! `execute`: a command, a transaction or a script on the keyspace, and nothing else.
+//!
+//! [`Engine::run`] plans which shards the command needs, locks them once, runs the handler on
+//! the view and returns the reply; the effects are left for the caller to deliver. The same
+//! call serves a live server, the replay of a journal and a replicated log.
+
+use std::sync::OnceLock;
+
+use smallvec::SmallVec;
+
+use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Scope};
+use crate::commands;
+use crate::context::{Context, Touch};
+use crate::effects::Effects;
+use crate::error::CommandError;
+use crate::host::{Alone, Host};
+use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
+use crate::raw::Value;
+use crate::reply::{CommandResult, Reply};
+use crate::time::{DbIndex, UnixMillis};
+
+/// A node's whole state, and what runs commands on it.
+#[derive(Debug)]
+pub struct Engine {
+    keyspace: Keyspace,
+}
+
+/// One command of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Its row.
+    pub row: &'static Command,
+    /// Its arguments, the name first.
+    pub args: Args<'a>,
+    /// The database selected when its turn comes.
+    pub db: DbIndex,
+}
+
+/// A key a transaction depends on, as WATCH saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Its database.
+    pub db: DbIndex,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its version then, see [`View::version`].
+    pub version: u64,
+}
+
+/// What a command answered, and what its looks at keys found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The reply.
+    pub reply: Reply,
+    /// Looks that found a key.
+    pub hits: u32,
+    /// Looks that found none.
+    pub misses: u32,
+    /// An expired key was met that still stands: [`Keyspace::expire_key`] should remove it.
+    pub overdue: bool,
+}
+
+impl Outcome {
+    fn of(reply: Reply, view: &View<'_>) -> Self {
+        let (hits, misses, overdue) = view.lookups();
+        Self { reply, hits, misses, overdue }
+    }
+
+    fn error(error: CommandError) -> Self {
+        Self { reply: Reply::error(error), hits: 0, misses: 0, overdue: false }
+    }
+}
+
+/// How a script ends without a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptError {
+    /// The error it answers with.
+    Command(CommandError),
+    /// It needs a key it had not declared, and has changed nothing: it runs again with every
+    /// shard held.
+    NeedsEverything,
+}
+
+impl From<CommandError> for ScriptError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+/// The table of the engine's own rows.
+#[must_use]
+pub fn table() -> &'static CommandTable {
+    static TABLE: OnceLock<CommandTable> = OnceLock::new();
+    TABLE.get_or_init(|| CommandTable::new(commands::FAMILIES))
+}
+
+impl Engine {
+    /// An empty engine of `databases` databases; `seed` as for [`Keyspace::new`].
+    #[must_use]
+    pub fn new(databases: u16, seed: u64) -> Self {
+        Self { keyspace: Keyspace::new(databases, seed) }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// Which shards a command needs.
+    #[inline]
+    #[must_use]
+    pub fn plan(&self, row: &Command, args: Args<'_>, db: DbIndex) -> Plan {
+        if let Some(index) = row.single_key()
+            && let Some(key) = args.get(index)
+        {
+            return Plan::One(self.place(db, key));
+        }
+        match row.scope {
+            Scope::Free => Plan::Nothing,
+            Scope::All => Plan::All,
+            Scope::Db => Plan::Db(db),
+            Scope::KeysUnlessDb
+                if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"db")) =>
+            {
+                Plan::All
+            }
+            Scope::Keys | Scope::KeysUnlessDb => {
+                let mut places = SmallVec::new();
+                // Malformed counts: the handler answers with its own error and touches no key.
+                let _ = row.each_key(args, |index, access| {
+                    if access != Access::NotKey {
+                        places.push(self.place(db, args[index]));
+                    }
+                });
+                Plan::Some(places)
+            }
+        }
+    }
+
+    #[inline]
+    fn place(&self, db: DbIndex, key: &[u8]) -> Place {
+        Place { db, shard: Keyspace::shard_of(self.keyspace.hash(key)) }
+    }
+
+    /// Runs one command of the engine's table whose arity has been checked.
+    #[inline]
+    pub fn run(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        context: Context,
+        host: &dyn Host,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let plan = self.plan(row, args, context.db);
+        let mode = match row.handler {
+            Handler::Read(_) => LockMode::Read,
+            _ => LockMode::Write,
+        };
+        let mut view = match View::lock(&self.keyspace, &plan, mode, context, host) {
+            Ok(view) => view,
+            Err(error) => return Outcome::error(error),
+        };
+        match self.call(row, args, &mut view, effects) {
+            Ok(reply) => Outcome::of(reply, &view),
+            Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
+            Err(ScriptError::NeedsEverything) => {
+                drop(view);
+                self.run_with_everything(row, args, context, host, effects)
+            }
+        }
+    }
+
+    #[cold]
+    fn run_with_everything(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        context: Context,
+        host: &dyn Host,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let mut view = match View::lock(&self.keyspace, &Plan::All, LockMode::Write, context, host)
+        {
+            Ok(view) => view,
+            Err(error) => return Outcome::error(error),
+        };
+        let reply = Reply::from(self.call_in_view(row, args, &mut view, effects));
+        Outcome::of(reply, &view)
+    }
+
+    #[inline]
+    fn call(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        view: &mut View<'_>,
+        effects: &mut Effects,
+    ) -> Result<Reply, ScriptError> {
+        match row.handler {
+            Handler::Read(run) => Ok(run(view, args)?),
+            Handler::Write(run) => Ok(run(view, args, effects)?),
+            Handler::Script(run) => run(self, view, args, effects),
+            Handler::Server | Handler::Container => {
+                Err(CommandError::unknown_subcommand(row.name, b"").into())
+            }
+        }
+    }
+
+    /// Runs one command on a view that already holds what it needs: a step of a transaction, or
+    /// a call of a script.
+    ///
+    /// # Errors
+    /// The command's own.
+    pub fn call_in_view(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        view: &mut View<'_>,
+        effects: &mut Effects,
+    ) -> CommandResult {
+        self.call(row, args, view, effects).map_err(|error| match error {
+            ScriptError::Command(error) => error,
+            ScriptError::NeedsEverything => {
+                unreachable!("Invariant: a view of everything lacks nothing")
+            }
+        })
+    }
+
+    /// Runs the steps as one: if every watched key is as WATCH saw it, all of them, else none.
+    /// A step that fails does not stop the others.
+    ///
+    /// # Errors
+    /// `BUSY …` when the shards could not be had.
+    pub fn transaction(
+        &self,
+        steps: &[Step<'_>],
+        watches: &[Watch],
+        context: Context,
+        host: &dyn Host,
+        effects: &mut Effects,
+    ) -> Result<Option<Vec<Outcome>>, CommandError> {
+        let plan = self.plan_of_transaction(steps, watches);
+        let reads_only = steps.iter().all(|step| matches!(step.row.handler, Handler::Read(_)));
+        let mode = if reads_only { LockMode::Read } else { LockMode::Write };
+        let mut view = View::lock(&self.keyspace, &plan, mode, context, host)?;
+        for watch in watches {
+            view.select(watch.db);
+            if view.version(&watch.key) != watch.version {
+                return Ok(None);
+            }
+        }
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            view.select(step.db);
+            let before = view.lookups();
+            let reply = Reply::from(self.call_in_view(step.row, step.args, &mut view, effects));
+            let after = view.lookups();
+            outcomes.push(Outcome {
+                reply,
+                hits: after.0 - before.0,
+                misses: after.1 - before.1,
+                overdue: after.2,
+            });
+        }
+        Ok(Some(outcomes))
+    }
+
+    fn plan_of_transaction(&self, steps: &[Step<'_>], watches: &[Watch]) -> Plan {
+        let mut places: SmallVec<[Place; 16]> =
+            watches.iter().map(|watch| self.place(watch.db, &watch.key)).collect();
+        for step in steps {
+            match self.plan(step.row, step.args, step.db) {
+                // A script may yet touch what it has not declared, when steps before it have
+                // written; then it could not start again.
+                _ if matches!(step.row.handler, Handler::Script(_)) => return Plan::All,
+                // SCAN locks shard after shard on its own, which a transaction may not.
+                Plan::Nothing if step.row.flags.has(Flags::UNORDERED) => return Plan::All,
+                Plan::Nothing => {}
+                Plan::One(place) => places.push(place),
+                Plan::Some(more) => places.extend_from_slice(&more),
+                Plan::Db(_) | Plan::All => return Plan::All,
+            }
+        }
+        if places.is_empty() { Plan::Nothing } else { Plan::Some(places) }
+    }
+
+    /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
+    #[must_use]
+    pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
+        let context = Context { touch: Touch::Leaves, ..Context::in_db(db, now) };
+        let plan = Plan::One(self.place(db, key));
+        let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
+        let record = view.peek(key)?;
+        Some(match record.value() {
+            Value::Integer(_) | Value::String(_) => Group::String,
+            Value::Object(object) => object.group(),
+        })
+    }
+
+    /// The versions of keys, for WATCH; read under one lock.
+    ///
+    /// # Errors
+    /// `BUSY …` when the shards could not be had.
+    pub fn watch(
+        &self,
+        keys: &[&[u8]],
+        context: Context,
+        host: &dyn Host,
+    ) -> Result<Vec<Watch>, CommandError> {
+        let places = keys.iter().map(|key| self.place(context.db, key)).collect();
+        let view = View::lock(&self.keyspace, &Plan::Some(places), LockMode::Read, context, host)?;
+        Ok(keys
+            .iter()
+            .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
+            .collect())
+    }
+}

@@ -1,0 +1,231 @@
+//! Keys: databases of sharded tables, their expiry and their versions.
+//!
+//! A database is a [`DashMap`] used through its raw shards: a command locks the shards it
+//! needs once, in ascending order, and works on them through a [`View`]. No call of DashMap's
+//! own is made while a guard is held, and no guard outlives a command. Beside every shard
+//! stands a [`Side`] with what belongs to the shard but not to a key: the order of expiries,
+//! deletion marks and a scan's index. It is only touched while the shard is locked.
+
+mod expiry;
+mod lock;
+mod scan;
+mod side;
+mod view;
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use dashmap::DashMap;
+use foldhash::fast::FixedState;
+
+pub use lock::{LockMode, Place, Plan};
+pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
+use side::Side;
+pub use view::{Edit, Garbage, View};
+
+use crate::limits::Limits;
+use crate::raw::{Record, Table, iterate, prefetch_record};
+use crate::time::{DbIndex, UnixMillis};
+
+/// Shards per database: enough that eight threads seldom meet, few enough that locking all of
+/// them takes microseconds.
+const SHARDS: usize = 512;
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+
+/// All databases of a node.
+pub struct Keyspace {
+    limits: Limits,
+    dbs: Box<[OnceLock<Db>]>,
+    hasher: FixedState,
+    /// Held while a database is created, and by whoever holds every shard, so that no new
+    /// database appears unlocked.
+    creating: Mutex<()>,
+}
+
+/// One database.
+pub(crate) struct Db {
+    map: DashMap<Record, (), FixedState>,
+    sides: Box<[Side]>,
+}
+
+impl Db {
+    fn new(hasher: FixedState) -> Self {
+        Self {
+            map: DashMap::with_hasher_and_shard_amount(hasher, SHARDS),
+            sides: (0..SHARDS).map(|_| Side::default()).collect(),
+        }
+    }
+}
+
+/// What INFO keyspace says of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DbSize {
+    /// Keys, those whose time has come but which still stand included.
+    pub keys: usize,
+    /// Keys with an expiry.
+    pub expires: usize,
+    /// Mean remaining time of those, in ms.
+    pub avg_ttl_ms: i64,
+}
+
+impl Keyspace {
+    /// An empty keyspace of `databases` databases. `seed` decides the order of iteration and
+    /// must be kept from clients, who could otherwise choose keys that collide.
+    #[must_use]
+    pub fn new(databases: u16, seed: u64) -> Self {
+        Self {
+            limits: Limits::default(),
+            dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
+            hasher: FixedState::with_seed(seed),
+            creating: Mutex::new(()),
+        }
+    }
+
+    /// Thresholds of encodings and sizes.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many databases there are.
+    #[must_use]
+    pub fn databases(&self) -> u16 {
+        self.dbs.len() as u16
+    }
+
+    /// The hash of a key.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    /// The shard of a hash. Takes the bits right below the seven that the table keeps as tags.
+    #[inline]
+    pub(crate) fn shard_of(hash: u64) -> u16 {
+        ((hash << 7) >> (64 - SHARD_BITS)) as u16
+    }
+
+    fn guard_creation(&self) -> MutexGuard<'_, ()> {
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database, created if this is its first use. Must not be called while shards are held,
+    /// unless every shard is.
+    #[inline]
+    fn db(&self, db: DbIndex) -> &Db {
+        match self.dbs[db.index()].get() {
+            Some(db) => db,
+            None => {
+                let _creating = self.guard_creation();
+                self.create(db)
+            }
+        }
+    }
+
+    #[cold]
+    fn create(&self, db: DbIndex) -> &Db {
+        self.dbs[db.index()].get_or_init(|| Db::new(self.hasher.clone()))
+    }
+
+    fn existing(&self, db: DbIndex) -> Option<&Db> {
+        self.dbs[db.index()].get()
+    }
+
+    /// Starts loading what a look at the key of this hash will need. Only a hint: does nothing
+    /// when the shard is locked.
+    #[inline]
+    pub fn prefetch(&self, db: DbIndex, hash: u64) {
+        let Some(db) = self.existing(db) else { return };
+        if let Some(table) = db.map.shards()[usize::from(Self::shard_of(hash))].try_read() {
+            // The comparison never succeeds: it only names the candidates.
+            let _ = table.find(hash, |(record, _)| {
+                prefetch_record(record);
+                false
+            });
+        }
+    }
+
+    /// Sizes of the databases that hold keys.
+    #[must_use]
+    pub fn sizes(&self, now: UnixMillis) -> Vec<(DbIndex, DbSize)> {
+        let mut sizes = Vec::new();
+        for (index, db) in self.dbs.iter().enumerate() {
+            let Some(db) = db.get() else { continue };
+            let mut size = DbSize::default();
+            let mut remaining_ms = 0i128;
+            for (shard, side) in db.map.shards().iter().zip(&db.sides) {
+                let table = shard.read();
+                size.keys += table.len();
+                let (expires, sum_ms) = side.expiry_totals();
+                size.expires += expires;
+                remaining_ms += sum_ms - i128::from(now.0) * expires as i128;
+            }
+            if size.keys > 0 {
+                if size.expires > 0 {
+                    size.avg_ttl_ms = (remaining_ms / size.expires as i128).max(0) as i64;
+                }
+                sizes.push((DbIndex(index as u16), size));
+            }
+        }
+        sizes
+    }
+
+    /// A digest of every key, value, expiry and version, equal for two engines in one state:
+    /// the sum of the records' digests, so that order does not matter. Expired keys are left out,
+    /// for whether they still stand shows nowhere.
+    #[must_use]
+    pub fn digest(&self, now: UnixMillis) -> u64 {
+        let mut sum = 0u64;
+        for (index, db) in self.dbs.iter().enumerate() {
+            let Some(db) = db.get() else { continue };
+            for shard in db.map.shards() {
+                for record in iterate(&shard.read()).filter(|record| !record.is_expired(now)) {
+                    sum = sum.wrapping_add(record_digest(index as u64, record));
+                }
+            }
+        }
+        sum
+    }
+
+    /// Gives memory back where a table has become much too large for what it holds.
+    pub fn shrink(&self) {
+        /// A table of this many slots is not worth shrinking.
+        const SMALL: usize = 64;
+        for db in self.dbs.iter().filter_map(OnceLock::get) {
+            for shard in db.map.shards() {
+                let oversized =
+                    |table: &Table| table.buckets() > SMALL && table.len() < table.buckets() / 8;
+                if shard.try_read().is_some_and(|table| oversized(&table))
+                    && let Some(mut table) = shard.try_write()
+                    && oversized(&table)
+                {
+                    let room = table.len() * 2;
+                    table.shrink_to(room, |(record, _)| self.hash(record.key()));
+                }
+            }
+        }
+    }
+}
+
+fn record_digest(db: u64, record: &Record) -> u64 {
+    use crate::raw::Value;
+    let mut hasher = FixedState::with_seed(db).build_hasher();
+    hasher.write(record.key());
+    hasher.write_u64(record.version());
+    hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
+    match record.value() {
+        Value::Integer(number) => hasher.write_i64(number),
+        Value::String(bytes) => hasher.write(bytes),
+        Value::Object(object) => object.digest(&mut hasher),
+    }
+    hasher.finish()
+}
+
+impl std::fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyspace").field("databases", &self.dbs.len()).finish_non_exhaustive()
+    }
+}
