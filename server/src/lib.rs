@@ -1,1 +1,4 @@
 //! Holdfast.
+
+pub mod pubsub;
+pub mod resp;

@@ -101,8 +101,10 @@ pub enum Notice {
     Event(KeyEvent),
     /// A message of PUBLISH or SPUBLISH.
     Message(Message),
-    /// A key that blocked clients may be waiting for has changed.
+    /// A key that blocked clients may be waiting for has appeared.
     Ready(DbIndex, Blob),
+    /// The whole content of a database has changed (SWAPDB): any key in it may be ready.
+    ReadyDb(DbIndex),
 }
 
 /// A blocking command found nothing and would wait for one of its keys.
@@ -120,7 +122,6 @@ pub struct Wait {
 #[derive(Debug)]
 pub struct Effects {
     wanted: EventClass,
-    wants_ready: bool,
     /// What to deliver, in order.
     pub notices: Vec<Notice>,
     /// How many changes the data set saw, as INFO `rdb_changes_since_last_save` counts them.
@@ -139,7 +140,6 @@ impl Effects {
     pub const fn new(wanted: EventClass) -> Self {
         Self {
             wanted,
-            wants_ready: false,
             notices: Vec::new(),
             changes: 0,
             expired_keys: 0,
@@ -148,11 +148,10 @@ impl Effects {
         }
     }
 
-    /// Sets which events are kept from now on, and whether clients are blocked on keys.
+    /// Sets which events are kept from now on.
     #[inline]
-    pub fn want(&mut self, wanted: EventClass, wants_ready: bool) {
+    pub fn want(&mut self, wanted: EventClass) {
         self.wanted = wanted;
-        self.wants_ready = wants_ready;
     }
 
     /// Whether there is nothing to deliver or free.
@@ -176,11 +175,8 @@ impl Effects {
     }
 
     /// Records that `key` may now satisfy a blocked client.
-    #[inline]
     pub fn ready(&mut self, db: DbIndex, key: &[u8]) {
-        if self.wants_ready {
-            self.notices.push(Notice::Ready(db, Blob::copy_from(key)));
-        }
+        self.notices.push(Notice::Ready(db, Blob::copy_from(key)));
     }
 
     /// Records a published message.

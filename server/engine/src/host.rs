@@ -15,6 +15,12 @@ pub trait Host: Sync {
         0
     }
 
+    /// Whether any client is blocked on keys. Asked under the shard's lock, so that a client
+    /// that registers and then looks again under the same lock can miss nothing.
+    fn has_blocked_clients(&self) -> bool {
+        false
+    }
+
     /// Called by a command that waits for a lock, every so often; an error ends the waiting.
     ///
     /// # Errors

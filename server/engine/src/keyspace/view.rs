@@ -12,7 +12,7 @@ use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
 use super::{Keyspace, LockMode, Place, Plan};
 use crate::context::{Context, Touch};
-use crate::effects::{Effects, EventClass};
+use crate::effects::{Effects, EventClass, Notice};
 use crate::error::CommandError;
 use crate::host::Host;
 use crate::limits::Limits;
@@ -552,7 +552,7 @@ impl<'k> View<'k> {
         record.touch(context.access_clock());
         effects.event(EventClass::NEW, "new", context.db, record.key());
         // Whoever waits for a key waits for it to appear: a list or sorted set is never empty.
-        if matches!(record.value(), Value::Object(_)) {
+        if matches!(record.value(), Value::Object(_)) && self.host.has_blocked_clients() {
             effects.ready(context.db, record.key());
         }
         let shard = self.shard_mut(hash);
@@ -657,9 +657,12 @@ impl<'k> View<'k> {
     }
 
     /// Exchanges the content of two databases; every shard must be held.
-    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex) {
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, effects: &mut Effects) {
         let selected = self.context.db;
         for db in [a, b] {
+            if self.host.has_blocked_clients() {
+                effects.notices.push(Notice::ReadyDb(db));
+            }
             self.context.db = db;
             self.hold_new_db();
         }

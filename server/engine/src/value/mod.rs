@@ -1,8 +1,13 @@
 //! The shapes values take; pure data, no keys and no expiry.
 
+pub mod glob;
 pub mod hash;
+pub mod intset;
 pub mod list;
 pub mod listpack;
+pub mod long_double;
+pub(crate) mod members;
+pub mod number;
 pub mod set;
 pub mod sorted_set;
 
