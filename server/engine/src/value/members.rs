@@ -29,6 +29,14 @@ fn hash_of(member: &[u8]) -> u32 {
     (hasher.finish() >> 32) as u32
 }
 
+/// A digest of one element of an unordered collection, to be summed up with the others'.
+pub(crate) fn content_digest(member: &[u8], with: u64) -> u64 {
+    let mut hasher = FixedState::with_seed(1).build_hasher();
+    hasher.write_u64(with);
+    hasher.write(member);
+    hasher.finish()
+}
+
 impl<const H: usize> Members<H> {
     /// No members, with room for `count`.
     pub(crate) fn with_capacity(count: usize) -> Self {

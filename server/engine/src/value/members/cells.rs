@@ -24,6 +24,9 @@ const PAGES_MAX: usize = 1 << (INDEX_BITS - PAGE_BITS);
 const NO_CELL: u16 = u16::MAX;
 
 impl Handle {
+    /// The name of no cell.
+    pub(crate) const NONE: Self = Self(0);
+
     fn new(class: usize, index: usize) -> Self {
         Self((class as u32) << INDEX_BITS | index as u32)
     }
