@@ -16,6 +16,8 @@ pub mod keyspace;
 pub mod limits;
 pub mod raw;
 pub mod reply;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod value;
 

@@ -183,27 +183,48 @@ fn bulk<S: Sink>(blob: &Blob, out: &mut S) {
     }
 }
 
-/// Builds a short bulk aside and appends it at once: one check of the capacity, one copy of
-/// constant length.
+/// Bytes put together aside and appended at once. All are copied, whatever their number, and
+/// the surplus is cut off: a copy of constant length is two moves where another is a call.
+struct Scratch {
+    bytes: [u8; SCRATCH_LEN],
+    len: usize,
+}
+
+const SCRATCH_LEN: usize = 32;
+
+impl Scratch {
+    #[inline(always)]
+    fn append_to(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
+}
+
 #[inline]
 fn short_bulk<const N: usize>(len: usize, room: &[u8; N], out: &mut Vec<u8>) {
-    const HEADER: usize = 5;
-    let mut whole = [0u8; 32];
-    debug_assert!(N + HEADER + 2 <= whole.len() && len <= N);
-    whole[0] = b'$';
+    // `$`, two digits, two line ends.
+    const { assert!(N < 100 && N + 7 <= SCRATCH_LEN) };
+    debug_assert!(len <= N);
+    let mut bytes = [0u8; SCRATCH_LEN];
+    bytes[0] = b'$';
     let start = if len < 10 {
-        whole[1] = b'0' + len as u8;
-        whole[2..4].copy_from_slice(b"\r\n");
+        bytes[1] = b'0' + len as u8;
+        bytes[2..4].copy_from_slice(b"\r\n");
         4
     } else {
-        whole[1] = b'0' + (len / 10) as u8;
-        whole[2] = b'0' + (len % 10) as u8;
-        whole[3..5].copy_from_slice(b"\r\n");
+        bytes[1] = b'0' + (len / 10) as u8;
+        bytes[2] = b'0' + (len % 10) as u8;
+        bytes[3..5].copy_from_slice(b"\r\n");
         5
     };
-    whole[start..][..N].copy_from_slice(room);
-    whole[start + len..][..2].copy_from_slice(b"\r\n");
-    out.extend_from_slice(&whole[..start + len + 2]);
+    bytes[start..][..N].copy_from_slice(room);
+    bytes[start + len..][..2].copy_from_slice(b"\r\n");
+    Scratch {
+        bytes,
+        len: start + len + 2,
+    }
+    .append_to(out);
 }
 
 /// The bytes of a bulk whose header stands, and its line end.
@@ -225,35 +246,55 @@ fn nil(protocol: Protocol, out: &mut Vec<u8>) {
 
 #[inline]
 fn integer(n: i64, out: &mut Vec<u8>) {
-    if let 0..=9 = n {
-        out.extend_from_slice(&[b':', b'0' + n as u8, b'\r', b'\n']);
-        return;
-    }
-    let mut digits = itoa::Buffer::new();
-    marked(b':', digits.format(n).as_bytes(), out);
+    number_line(b":-", n < 0, n.unsigned_abs(), out);
 }
 
 /// `marker`, a length or count, and the line end.
 #[inline]
 fn header(marker: u8, n: usize, out: &mut Vec<u8>) {
-    if n < 10 {
-        out.extend_from_slice(&[marker, b'0' + n as u8, b'\r', b'\n']);
-        return;
-    }
-    let mut digits = itoa::Buffer::new();
-    marked(marker, digits.format(n).as_bytes(), out);
+    number_line(&[marker, b'-'], false, n as u64, out);
 }
 
-/// A line of digits, appended at once.
+/// A line that is a number: the marker and the sign of `head`, the latter if `negative`.
 #[inline]
-fn marked(marker: u8, digits: &[u8], out: &mut Vec<u8>) {
-    let mut whole = [0u8; 24];
-    let len = digits.len();
-    whole[0] = marker;
-    whole[1..][..len].copy_from_slice(digits);
-    whole[len + 1..][..2].copy_from_slice(b"\r\n");
-    out.extend_from_slice(&whole[..len + 3]);
+fn number_line(head: &[u8; 2], negative: bool, mut n: u64, out: &mut Vec<u8>) {
+    if n < 10 && !negative {
+        out.extend_from_slice(&[head[0], b'0' + n as u8, b'\r', b'\n']);
+        return;
+    }
+    // Marker, sign, twenty digits and the line end fit.
+    let mut bytes = [0u8; SCRATCH_LEN];
+    bytes[..2].copy_from_slice(head);
+    let end = 1 + usize::from(negative) + n.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut at = end;
+    while n >= 100 {
+        at -= 2;
+        bytes[at..][..2].copy_from_slice(&DIGIT_PAIRS[(n % 100) as usize]);
+        n /= 100;
+    }
+    if n >= 10 {
+        bytes[at - 2..][..2].copy_from_slice(&DIGIT_PAIRS[n as usize]);
+    } else {
+        bytes[at - 1] = b'0' + n as u8;
+    }
+    bytes[end..][..2].copy_from_slice(b"\r\n");
+    Scratch {
+        bytes,
+        len: end + 2,
+    }
+    .append_to(out);
 }
+
+/// `00` to `99`: two digits for one division.
+const DIGIT_PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    pairs
+};
 
 fn double(value: f64, protocol: Protocol, out: &mut Vec<u8>) {
     let text = DoubleText::new(value);

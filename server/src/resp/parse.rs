@@ -207,37 +207,46 @@ impl RequestParser {
     #[inline]
     fn arguments(&mut self, buf: &[u8], batch: &mut Batch) -> Result<(), Stop> {
         let bulk_len_allowed = self.limits.bulk_len_allowed();
-        loop {
-            let len = if self.bulk_len == LEN_UNKNOWN {
-                let rest = &buf[self.at..];
+        // The state lives in locals while arguments come in whole: that is the hot loop.
+        let (mut at, mut left) = (self.at, self.args_left);
+        let mut known_len = self.bulk_len;
+        self.bulk_len = LEN_UNKNOWN;
+        while left > 0 {
+            let len = if known_len == LEN_UNKNOWN {
+                let rest = &buf[at..];
                 match small_number(rest) {
                     Some((len, line_len)) if rest[0] == b'$' && len <= bulk_len_allowed => {
-                        self.at += line_len;
-                        self.searched = 0;
+                        at += line_len;
                         len
                     }
-                    _ => self.bulk_line(buf)?,
+                    _ => {
+                        (self.at, self.args_left) = (at, left);
+                        let len = self.bulk_line(buf)?;
+                        at = self.at;
+                        len
+                    }
                 }
             } else {
-                self.bulk_len
+                std::mem::replace(&mut known_len, LEN_UNKNOWN)
             };
             // The two bytes after an argument are its line end; Redis does not look at them.
-            let next = self.at + len + 2;
+            let next = at + len + 2;
             if next > buf.len() {
-                self.bulk_len = len;
+                (self.at, self.args_left) = (at, left);
+                (self.bulk_len, self.searched) = (len, 0);
                 return Err(Stop::Partial {
                     missing: next - buf.len(),
                 });
             }
-            batch.spans.push(Span::new(self.at, len));
-            self.at = next;
-            self.bulk_len = LEN_UNKNOWN;
-            self.args_left -= 1;
-            if self.args_left == 0 {
-                batch.end_command();
-                return Ok(());
-            }
+            batch.spans.push(Span::new(at, len));
+            at = next;
+            left -= 1;
+            // What was searched in vain was the line now read.
+            self.searched = 0;
         }
+        (self.at, self.args_left) = (at, 0);
+        batch.end_command();
+        Ok(())
     }
 
     /// Reads a `$` line that is not of the shortest kind.

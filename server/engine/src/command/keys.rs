@@ -46,8 +46,12 @@ pub enum Access {
     Update,
     /// `RW UPDATE`: changes it without telling what was there.
     Modify,
+    /// `RW ACCESS UPDATE VARIABLE_FLAGS`: reads only under an option (SET … GET).
+    UpdateVaries,
     /// `RW INSERT`
     Insert,
+    /// `OW INSERT`: only where nothing was.
+    Create,
     /// `OW UPDATE`: the old value is gone.
     Overwrite,
     /// `RM DELETE`
@@ -67,7 +71,9 @@ impl Access {
             Self::Look => &["RO"],
             Self::Update => &["RW", "access", "update"],
             Self::Modify => &["RW", "update"],
+            Self::UpdateVaries => &["RW", "access", "update", "variable_flags"],
             Self::Insert => &["RW", "insert"],
+            Self::Create => &["OW", "insert"],
             Self::Overwrite => &["OW", "update"],
             Self::Delete => &["RM", "delete"],
             Self::Take => &["RW", "access", "delete"],

@@ -8,6 +8,7 @@
 mod acl;
 mod flags;
 mod keys;
+pub mod options;
 mod table;
 
 pub use acl::categories;
@@ -189,6 +190,13 @@ impl Command {
     #[must_use]
     pub const fn of(mut self, parent: &'static str) -> Self {
         self.parent = Some(parent);
+        self
+    }
+
+    /// Takes away the flag that the class gave: PING reads no key, PUBLISH writes none.
+    #[must_use]
+    pub const fn without_key_flags(mut self) -> Self {
+        self.flags = Flags::NONE;
         self
     }
 

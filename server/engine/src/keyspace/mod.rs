@@ -21,7 +21,7 @@ use foldhash::fast::FixedState;
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
-pub use view::{Garbage, View};
+pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
 use crate::raw::{Record, Table, iterate, prefetch_record};

@@ -18,8 +18,12 @@ pub(super) struct Side {
     next_expiry_ms: NextExpiry,
     /// Whether a scan's index exists, so that inserting a key need not look.
     scanning: AtomicBool,
-    /// The sequence of the last deletion, by some bits of the key's hash.
+    /// The sequence of the last deletion, by some bits of the key's hash. Giving a key an expiry
+    /// counts as one: it will be gone without any proposal's doing, and whoever watched its
+    /// absence before must still see a difference.
     deletions: [AtomicU64; DELETION_MARKS],
+    /// The sequence of the last SWAPDB that changed this shard: no key here is older.
+    swapped: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -84,6 +88,14 @@ impl Side {
         self.next_expiry_ms.0.load(Ordering::Relaxed) <= now.0
     }
 
+    /// How many keys have expired at `now` and still stand.
+    pub(super) fn due_count(&self, now: UnixMillis) -> usize {
+        if !self.is_due(now) {
+            return 0;
+        }
+        self.inner().expiries.range(..=(now, u64::MAX)).count()
+    }
+
     /// Number of expiries and their sum in ms.
     pub(super) fn expiry_totals(&self) -> (usize, i128) {
         let inner = self.inner();
@@ -104,6 +116,20 @@ impl Side {
             inner.add_expiry(at, hash);
         }
         self.note_next(&inner);
+    }
+
+    /// As [`Side::move_expiry`], for the proposal of `sequence`, which may set an expiry.
+    #[inline]
+    pub(super) fn set_expiry(
+        &self,
+        hash: u64,
+        (from, to): (Option<UnixMillis>, Option<UnixMillis>),
+        sequence: u64,
+    ) {
+        if to.is_some() {
+            self.note_deletion(hash, sequence);
+        }
+        self.move_expiry(hash, from, to);
     }
 
     /// Refreshes the hint after the set of expiries changed.
@@ -129,6 +155,17 @@ impl Side {
         for place in &self.deletions {
             place.store(sequence, Ordering::Relaxed);
         }
+    }
+
+    /// The sequence of the last exchange of the shard's content.
+    #[inline]
+    pub(super) fn swapped(&self) -> u64 {
+        self.swapped.load(Ordering::Relaxed)
+    }
+
+    /// Notes an exchange of the shard's content.
+    pub(super) fn note_swap(&self, sequence: u64) {
+        self.swapped.store(sequence, Ordering::Relaxed);
     }
 
     /// Whether a scan's index is kept.

@@ -32,6 +32,15 @@ pub enum Garbage {
     Table(GarbageTable),
 }
 
+/// What [`View::edit`]'s work did to the record, and what it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit<T> {
+    /// It changed it.
+    Made(T),
+    /// It left it as it was.
+    Declined(T),
+}
+
 /// The table of a flushed shard.
 pub struct GarbageTable(#[expect(dead_code, reason = "held to be dropped")] Table);
 
@@ -266,6 +275,19 @@ impl<'k> View<'k> {
         record
     }
 
+    /// As [`View::get`], but its idle time goes on: for commands that ask about a key rather
+    /// than use it (EXISTS, TYPE, TTL).
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Option<&Record> {
+        let record = self.peek(key);
+        let count = match record {
+            Some(_) => &self.hits,
+            None => &self.misses,
+        };
+        count.set(count.get() + 1);
+        record
+    }
+
     /// The record of a live key, without counting as a use.
     #[inline]
     #[must_use]
@@ -293,14 +315,14 @@ impl<'k> View<'k> {
     /// last deletion near it. The lowest bit tells the two apart.
     #[must_use]
     pub fn version(&self, key: &[u8]) -> u64 {
-        if let Some(record) = self.peek(key) {
-            return record.version() << 1;
-        }
         let hash = self.keyspace.hash(key);
-        let place = self.place(hash);
-        match self.position(place) {
-            Some(index) => self.side(index).absent_version(hash) << 1 | 1,
-            None => 1,
+        let Some(index) = self.position(self.place(hash)) else {
+            return 1;
+        };
+        let side = self.side(index);
+        match self.peek(key) {
+            Some(record) => record.version().max(side.swapped()) << 1,
+            None => side.absent_version(hash) << 1 | 1,
         }
     }
 
@@ -316,6 +338,18 @@ impl<'k> View<'k> {
         self.db_shards()
             .map(|shard| shard.guard.table().len())
             .sum()
+    }
+
+    /// Number of live keys in the current database, which must be held whole. Unlike
+    /// [`View::key_count`] it does not depend on which expired keys still stand, so that a
+    /// replicated script may act on it.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let overdue: usize = self
+            .db_shards()
+            .map(|shard| shard.db.sides[usize::from(shard.place.shard)].due_count(self.context.now))
+            .sum();
+        self.key_count() - overdue
     }
 
     fn db_shards(&self) -> impl Iterator<Item = &HeldShard<'k>> {
@@ -425,6 +459,43 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Lets `work` change a live key's record in place, with a single look: for the hottest
+    /// writes (INCR). `None` if there is no such key. Not for the expiry: see
+    /// [`View::set_expiry`].
+    #[inline]
+    pub fn edit<T>(
+        &mut self,
+        key: &[u8],
+        effects: &mut Effects,
+        work: impl FnOnce(&mut Record) -> Edit<T>,
+    ) -> Option<T> {
+        let hash = self.keyspace.hash(key);
+        let context = self.context;
+        let table = self.shard_mut(hash).guard.table_mut();
+        let Some((record, _)) = table.get_mut(hash, |(record, _)| record.key() == key) else {
+            self.misses.set(self.misses.get() + 1);
+            return None;
+        };
+        if record.is_expired(context.now) {
+            self.misses.set(self.misses.get() + 1);
+            self.remove_expired(key, hash, effects);
+            return None;
+        }
+        if context.touch == Touch::Counts {
+            record.touch(context.access_clock());
+        }
+        let result = match work(record) {
+            Edit::Made(result) => {
+                record.set_version(context.sequence);
+                self.wrote = true;
+                result
+            }
+            Edit::Declined(result) => result,
+        };
+        self.hits.set(self.hits.get() + 1);
+        Some(result)
+    }
+
     /// Stamps a live key as changed by this proposal.
     #[inline]
     pub fn changed(&mut self, key: &[u8]) {
@@ -500,8 +571,11 @@ impl<'k> View<'k> {
                     next.touch(context.access_clock());
                     std::mem::swap(record, &mut next);
                     record.set_version(context.sequence);
-                    shard.db.sides[usize::from(shard.place.shard)]
-                        .move_expiry(hash, before, expires_at);
+                    shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+                        hash,
+                        (before, expires_at),
+                        context.sequence,
+                    );
                     drop_later(next, effects);
                 } else {
                     record.set_version(context.sequence);
@@ -538,7 +612,11 @@ impl<'k> View<'k> {
             record.touch(context.access_clock());
             let (before, after) = (place.expires_at(), record.expires_at());
             let old = std::mem::replace(place, record);
-            shard.db.sides[usize::from(shard.place.shard)].move_expiry(hash, before, after);
+            shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+                hash,
+                (before, after),
+                context.sequence,
+            );
             drop_later(old, effects);
             return;
         }
@@ -557,7 +635,7 @@ impl<'k> View<'k> {
         }
         let shard = self.shard_mut(hash);
         let side = &shard.db.sides[usize::from(shard.place.shard)];
-        side.move_expiry(hash, None, record.expires_at());
+        side.set_expiry(hash, (None, record.expires_at()), context.sequence);
         if side.is_scanning()
             && let Some(scan) = &mut side.inner().scan
         {
@@ -621,14 +699,21 @@ impl<'k> View<'k> {
         let before = record.expires_at();
         record.set_expiry(expires_at);
         record.set_version(sequence);
-        shard.db.sides[usize::from(shard.place.shard)].move_expiry(hash, before, expires_at);
+        shard.db.sides[usize::from(shard.place.shard)].set_expiry(
+            hash,
+            (before, expires_at),
+            sequence,
+        );
         self.wrote = true;
         true
     }
 
     /// Removes every key of the current database, which must be held whole.
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
-        let (db, sequence) = (self.context.db, self.context.sequence);
+        let Context {
+            db, sequence, now, ..
+        } = self.context;
+        let keyspace = self.keyspace;
         let mut removed = 0;
         for shard in self
             .held
@@ -641,11 +726,11 @@ impl<'k> View<'k> {
                 continue;
             }
             removed += table.len();
+            let side = &shard.db.sides[usize::from(shard.place.shard)];
+            note_gone(keyspace, table, side, (now, sequence));
             effects
                 .garbage
                 .push(Garbage::Table(GarbageTable(std::mem::take(table))));
-            let side = &shard.db.sides[usize::from(shard.place.shard)];
-            side.note_all_deleted(sequence);
             let mut inner = side.inner();
             inner.clear_expiries();
             inner.scan = None;
@@ -674,18 +759,45 @@ impl<'k> View<'k> {
         }
         let start = |db| self.held.shards.partition_point(|held| held.place.db < db);
         let (low_start, high_start) = (start(low), start(high));
+        let (keyspace, at) = (self.keyspace, (self.context.now, self.context.sequence));
         let (left, right) = self.held.shards.split_at_mut(high_start);
         for (one, other) in left[low_start..].iter_mut().zip(right) {
             debug_assert_eq!(one.place.shard, other.place.shard);
-            swap_shards(one, other);
+            swap_shards(keyspace, one, other, at);
         }
     }
 }
 
-fn swap_shards(one: &mut HeldShard<'_>, other: &mut HeldShard<'_>) {
+/// Marks the live keys of a table as changed for whoever watches their absence: here they go, or
+/// (SWAPDB) were not before and are now. A large table marks its whole shard, at worst failing
+/// a WATCH without need.
+fn note_gone(keyspace: &Keyspace, table: &Table, side: &Side, (now, sequence): (UnixMillis, u64)) {
+    /// With more keys than this nearly every mark would be hit anyway.
+    const EXACT_UP_TO: usize = 64;
+    if table.len() > EXACT_UP_TO {
+        side.note_all_deleted(sequence);
+        return;
+    }
+    for record in iterate(table).filter(|record| !record.is_expired(now)) {
+        side.note_deletion(keyspace.hash(record.key()), sequence);
+    }
+}
+
+fn swap_shards(
+    keyspace: &Keyspace,
+    one: &mut HeldShard<'_>,
+    other: &mut HeldShard<'_>,
+    at: (UnixMillis, u64),
+) {
     let shard = usize::from(one.place.shard);
-    std::mem::swap(one.guard.table_mut(), other.guard.table_mut());
     let (one_side, other_side) = (&one.db.sides[shard], &other.db.sides[shard]);
+    for side in [one_side, other_side] {
+        for table in [one.guard.table(), other.guard.table()] {
+            note_gone(keyspace, table, side, at);
+        }
+        side.note_swap(at.1);
+    }
+    std::mem::swap(one.guard.table_mut(), other.guard.table_mut());
     let (mut one_inner, mut other_inner) = (one_side.inner(), other_side.inner());
     one_inner.swap_expiries(&mut other_inner);
     for (side, inner) in [(one_side, &mut one_inner), (other_side, &mut other_inner)] {

@@ -274,8 +274,14 @@ impl DoubleText {
     /// with an exponent otherwise.
     fn put_shortest(&mut self, value: f64) {
         let mut buffer = ryu::Buffer::new();
+        let shortest = buffer.format_finite(value.abs()).as_bytes();
+        if is_plain(shortest) {
+            self.put(if value < 0.0 { b"-" } else { b"" });
+            self.put(shortest);
+            return;
+        }
         let mut digits = [0; 20];
-        let (count, scale) = shortest_digits(buffer.format_finite(value.abs()), &mut digits);
+        let (count, scale) = shortest_digits(shortest, &mut digits);
         let digits = &digits[..count];
         if value < 0.0 {
             self.put(b"-");
@@ -315,10 +321,28 @@ impl std::fmt::Debug for DoubleText {
     }
 }
 
+/// Whether ryu's text of a number that is not whole is laid out as it should be: so it is for
+/// all but the very small and those of many decimals.
+fn is_plain(text: &[u8]) -> bool {
+    let Some(point) = text.iter().position(|byte| *byte == b'.') else {
+        return false;
+    };
+    let decimals = &text[point + 1..];
+    if decimals == b"0" || decimals.contains(&b'e') {
+        return false;
+    }
+    let small_exponent = if text[0] == b'0' {
+        !decimals.starts_with(b"000")
+    } else {
+        point <= 4
+    };
+    decimals.len() < 7 || small_exponent
+}
+
 /// Takes ryu's text apart: digits without outer zeros, and the power of ten of the last one.
-fn shortest_digits(text: &str, digits: &mut [u8; 20]) -> (usize, i32) {
+fn shortest_digits(text: &[u8], digits: &mut [u8; 20]) -> (usize, i32) {
     let (mut count, mut scale, mut after_point) = (0, 0i32, false);
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let [byte, tail @ ..] = rest {
         rest = tail;
         match byte {

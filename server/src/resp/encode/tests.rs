@@ -145,3 +145,12 @@ fn a_protocol_error_is_an_error_reply() {
         b"-ERR Protocol error: expected '$', got ' '\r\n"
     );
 }
+
+#[test]
+fn integers_of_every_length_are_printed() {
+    let powers = (0..19).map(|exponent| 10i64.pow(exponent));
+    let around = powers.flat_map(|power| [power - 1, power, power + 1, -power, 1 - power]);
+    for n in around.chain([i64::MIN, i64::MAX, 42, -42, 1234567]) {
+        assert_eq!(both(&Reply::Integer(n)).0, format!(":{n}\r\n"));
+    }
+}

@@ -11,6 +11,17 @@ pub struct Iter<'a> {
     pub(super) heads: &'a [u8],
 }
 
+impl Iter<'_> {
+    /// A walk over nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            bodies: &[],
+            heads: &[],
+        }
+    }
+}
+
 impl<'a> Iterator for Iter<'a> {
     type Item = Entry<'a>;
 

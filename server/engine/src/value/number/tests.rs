@@ -170,6 +170,18 @@ proptest! {
     }
 
     #[test]
+    fn the_plain_layout_is_no_exception(value in prop_oneof![any::<f64>(), -1e6..1e6, -0.1..0.1]) {
+        // The same rules, by exponent and digits, for what was not taken as it came.
+        let mut buffer = ryu::Buffer::new();
+        prop_assume!(value.is_finite() && value.trunc() != value);
+        let shortest = buffer.format_finite(value.abs()).as_bytes();
+        let mut digits = [0; 20];
+        let (count, scale) = shortest_digits(shortest, &mut digits);
+        let exponent = (count as i32 + scale - 1).unsigned_abs();
+        prop_assert_eq!(is_plain(shortest), scale < 0 && (scale > -7 || exponent < 4));
+    }
+
+    #[test]
     fn ordinary_doubles_read_back(whole in -1_000_000i64..1_000_000, cents in 0u8..100) {
         let typed = format!("{whole}.{cents:02}");
         let value: f64 = typed.parse().unwrap();

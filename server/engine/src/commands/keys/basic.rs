@@ -1,0 +1,103 @@
+//! Whether keys are there, of which type, and away with them.
+
+use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::effects::{Effects, EventClass};
+use crate::keyspace::View;
+use crate::raw::{Record, Value};
+use crate::reply::{CommandResult, Reply};
+
+/// The name TYPE gives a record's value.
+pub(super) fn type_name(record: &Record) -> &'static str {
+    match record.value() {
+        Value::Integer(_) | Value::String(_) => "string",
+        Value::Object(object) => object.type_name(),
+    }
+}
+
+/// `DEL key [key ...]`, `UNLINK key [key ...]`: how many keys were there. O(N).
+///
+/// Both free what is large where no one waits for it.
+fn del(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let mut removed = 0;
+    for key in &args[1..] {
+        if view.remove(key, effects) {
+            removed += 1;
+            effects.event(EventClass::GENERIC, "del", view.db(), key);
+        }
+    }
+    effects.changed(removed);
+    Ok(Reply::Integer(removed as i64))
+}
+
+/// `EXISTS key [key ...]`: how many are there, each as often as it is named. O(N).
+fn exists(view: &View<'_>, args: Args<'_>) -> CommandResult {
+    Ok(Reply::count(
+        args[1..]
+            .iter()
+            .filter(|key| view.look(key).is_some())
+            .count(),
+    ))
+}
+
+/// `TOUCH key [key ...]`: how many are there; their idle time begins anew. O(N).
+fn touch(view: &View<'_>, args: Args<'_>) -> CommandResult {
+    Ok(Reply::count(
+        args[1..]
+            .iter()
+            .filter(|key| view.get(key).is_some())
+            .count(),
+    ))
+}
+
+/// `TYPE key`: the type's name, or `none`. O(1).
+fn type_(view: &View<'_>, args: Args<'_>) -> CommandResult {
+    Ok(Reply::simple(view.look(args[1]).map_or("none", type_name)))
+}
+
+/// The rows of this file.
+pub const ROWS: &[Command] = &[
+    Command::write("del", -2, Group::Generic, del)
+        .keys(&[KeySpec::range(1, -1, 1, Access::Delete)])
+        .doc(
+            "1.0.0",
+            "O(N) where N is the number of keys that will be removed. When a key to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).",
+            "key [key ...]",
+            "Deletes one or more keys.",
+        ),
+    Command::write("unlink", -2, Group::Generic, del)
+        .keys(&[KeySpec::range(1, -1, 1, Access::Delete)])
+        .flags(Flags::FAST)
+        .doc(
+            "4.0.0",
+            "O(1) for each key removed regardless of its size. Then the command does O(N) work in a different thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed of.",
+            "key [key ...]",
+            "Asynchronously deletes one or more keys.",
+        ),
+    Command::read("exists", -2, Group::Generic, exists)
+        .keys(&[KeySpec::range(1, -1, 1, Access::Look)])
+        .flags(Flags::FAST)
+        .doc(
+            "1.0.0",
+            "O(N) where N is the number of keys to check.",
+            "key [key ...]",
+            "Determines whether one or more keys exist.",
+        ),
+    Command::read("touch", -2, Group::Generic, touch)
+        .keys(&[KeySpec::range(1, -1, 1, Access::Look)])
+        .flags(Flags::FAST)
+        .doc(
+            "3.2.1",
+            "O(N) where N is the number of keys that will be touched.",
+            "key [key ...]",
+            "Returns the number of existing keys out of those specified after updating the time they were last accessed.",
+        ),
+    Command::read("type", 2, Group::Generic, type_)
+        .keys(&[KeySpec::one(1, Access::Look)])
+        .flags(Flags::FAST)
+        .doc(
+            "1.0.0",
+            "O(1)",
+            "key",
+            "Determines the type of value stored at a key.",
+        ),
+];

@@ -1,0 +1,117 @@
+//! Keys into other places and databases: COPY, MOVE.
+
+use crate::command::options::{Options, database, is};
+use crate::command::{Access, Args, Command, Flags, Group, KeySpec, Scope};
+use crate::effects::{Effects, EventClass};
+use crate::error::CommandError;
+use crate::keyspace::View;
+use crate::raw::{Record, StringValue, Value};
+use crate::reply::{CommandResult, Reply};
+use crate::time::DbIndex;
+
+/// Runs `work` with another database selected.
+fn in_db<T>(view: &mut View<'_>, db: DbIndex, work: impl FnOnce(&mut View<'_>) -> T) -> T {
+    let selected = view.db();
+    view.select(db);
+    let result = work(view);
+    view.select(selected);
+    result
+}
+
+/// A deep copy of a record under another key.
+fn copy_of(record: &Record, key: &[u8]) -> Record {
+    let expires_at = record.expires_at();
+    let value = match record.value() {
+        Value::Integer(number) => StringValue::Integer(number),
+        Value::String(bytes) if record.is_raw() => StringValue::Raw(bytes),
+        Value::String(bytes) => StringValue::Bytes(bytes),
+        Value::Object(object) => return Record::object(key, object.clone(), expires_at),
+    };
+    Record::string(key, value, expires_at)
+}
+
+/// `COPY source destination [DB destination-db] [REPLACE]`: 1, or 0 if there is no source or,
+/// without REPLACE, the destination is taken. The expiry is copied too. O(N).
+fn copy(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let (key, new_key) = (args[1], args[2]);
+    let (mut db, mut replace) = (view.db(), false);
+    let mut options = Options::after(args, 3);
+    while let Some(option) = options.next() {
+        if is(option, "REPLACE") {
+            replace = true;
+        } else if is(option, "DB") {
+            db = database(options.value()?, view.databases())?;
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if db == view.db() && key == new_key {
+        return Err(CommandError::SAME_OBJECT);
+    }
+    let Some(record) = view.get(key) else {
+        effects.event(EventClass::KEY_MISS, "keymiss", view.db(), key);
+        return Ok(Reply::Integer(0));
+    };
+    let copied = copy_of(record, new_key);
+    let done = in_db(view, db, |view| {
+        if view.peek(new_key).is_some() {
+            if !replace {
+                return false;
+            }
+            view.remove(new_key, effects);
+        }
+        view.put(copied, effects);
+        effects.event(EventClass::GENERIC, "copy_to", db, new_key);
+        true
+    });
+    effects.changed(u64::from(done));
+    Ok(Reply::flag(done))
+}
+
+/// `MOVE key db`: 1, or 0 if there is no such key or the other database has one. O(1).
+fn move_(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let key = args[1];
+    let (from, to) = (view.db(), database(args[2], view.databases())?);
+    if from == to {
+        return Err(CommandError::SAME_OBJECT);
+    }
+    let taken = in_db(view, to, |view| view.peek(key).is_some());
+    if view.get(key).is_none() || taken {
+        return Ok(Reply::Integer(0));
+    }
+    let Some(record) = view.take(key, effects) else {
+        return Ok(Reply::Integer(0));
+    };
+    in_db(view, to, |view| view.put(record, effects));
+    effects.changed(1);
+    effects.event(EventClass::GENERIC, "move_from", from, key);
+    effects.event(EventClass::GENERIC, "move_to", to, key);
+    Ok(Reply::Integer(1))
+}
+
+/// The rows of this file.
+pub const ROWS: &[Command] = &[
+    Command::write("copy", -3, Group::Generic, copy)
+        .keys(&[
+            KeySpec::one(1, Access::Read),
+            KeySpec::one(2, Access::Overwrite),
+        ])
+        .scope(Scope::KeysUnlessDb)
+        .flags(Flags::DENYOOM)
+        .doc(
+            "6.2.0",
+            "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
+            "source destination [DB destination-db] [REPLACE]",
+            "Copies the value of a key to a new key.",
+        ),
+    Command::write("move", 3, Group::Generic, move_)
+        .keys(&[KeySpec::one(1, Access::Update)])
+        .scope(Scope::All)
+        .flags(Flags::FAST)
+        .doc(
+            "1.0.0",
+            "O(1)",
+            "key db",
+            "Moves a key to another database.",
+        ),
+];

@@ -1,0 +1,9 @@
+//! Commands on keys of any type.
+
+pub mod basic;
+pub mod browse;
+pub mod copy;
+pub mod expire;
+pub mod object;
+pub mod rename;
+pub mod ttl;

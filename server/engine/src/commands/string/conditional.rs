@@ -1,0 +1,88 @@
+//! Deleting a key only while it holds a certain value: what releases a lock in one command.
+
+use super::basic::string_bytes;
+use crate::command::options::is;
+use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::effects::{Effects, EventClass};
+use crate::error::CommandError;
+use crate::keyspace::View;
+use crate::reply::{CommandResult, Reply};
+
+/// Deletes the key if `yes`, and replies whether it did.
+fn remove_if(yes: bool, view: &mut View<'_>, key: &[u8], effects: &mut Effects) -> Reply {
+    let removed = yes && view.remove(key, effects);
+    if removed {
+        effects.changed(1);
+        effects.event(EventClass::GENERIC, "del", view.db(), key);
+    }
+    Reply::flag(removed)
+}
+
+/// Whether the key holds `value`; `None` if there is no such key.
+fn equals(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Option<bool>, CommandError> {
+    let Some(record) = view.get(key) else {
+        return Ok(None);
+    };
+    let mut digits = itoa::Buffer::new();
+    Ok(Some(string_bytes(record, &mut digits)? == value))
+}
+
+/// `DELIFEQ key value`: 1 if the key held this very string and was deleted, else 0. O(1).
+fn delifeq(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let equal = equals(view, args[1], args[2])?.unwrap_or(false);
+    Ok(remove_if(equal, view, args[1], effects))
+}
+
+/// `DELEX key [IFEQ value | IFNE value]`: 1 if the key was deleted, else 0. O(1).
+///
+/// Without a condition any type is deleted, as by DEL. The digest conditions of Redis 8.4 are
+/// refused.
+fn delex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let key = args[1];
+    let (condition, value) = match args {
+        [_, _] => return Ok(remove_if(true, view, key, effects)),
+        [_, _, condition, value] => (*condition, *value),
+        _ => return Err(CommandError::wrong_arity("delex")),
+    };
+    let wanted = if is(condition, "IFEQ") {
+        true
+    } else if is(condition, "IFNE") {
+        false
+    } else if is(condition, "IFDEQ") || is(condition, "IFDNE") {
+        return Err(CommandError::known(
+            "ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE",
+        ));
+    } else {
+        return Err(CommandError::known(
+            "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
+        ));
+    };
+    let equal = equals(view, key, value).map_err(|_| {
+        CommandError::known("ERR Key should be of string type if conditions are specified")
+    })?;
+    Ok(remove_if(equal == Some(wanted), view, key, effects))
+}
+
+/// The rows of this file.
+pub const ROWS: &[Command] = &[
+    Command::write("delifeq", 3, Group::String, delifeq)
+        .keys(&[KeySpec::one(1, Access::Take)])
+        .flags(Flags::FAST)
+        .doc(
+            "9.0.0",
+            "O(1)",
+            "key value",
+            "Deletes a key if its value matches the given string.",
+        )
+        .differs("Not in Redis; as Valkey 9."),
+    Command::write("delex", -2, Group::String, delex)
+        .keys(&[KeySpec::one(1, Access::Take)])
+        .flags(Flags::FAST)
+        .doc(
+            "8.4.0",
+            "O(1)",
+            "key [IFEQ ifeq-value | IFNE ifne-value]",
+            "Conditionally removes the specified key based on value comparison.",
+        )
+        .differs("Not in Redis 7.2; as Redis 8.4, without IFDEQ and IFDNE."),
+];

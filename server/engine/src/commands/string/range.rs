@@ -1,0 +1,174 @@
+//! Parts of strings: APPEND, GETRANGE, SETRANGE.
+
+use std::sync::Arc;
+
+use super::basic::{part_reply, string_bytes, string_len};
+use crate::command::options::integer;
+use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::effects::{Effects, EventClass};
+use crate::error::CommandError;
+use crate::keyspace::{Edit, View};
+use crate::raw::{INLINE_VALUE_LEN_MAX, Record, StringValue};
+use crate::reply::{CommandResult, Reply};
+use crate::value::Object;
+
+/// The length of a string of `len` bytes with `more` added.
+fn grown(view: &View<'_>, len: usize, more: usize) -> Result<usize, CommandError> {
+    len.checked_add(more)
+        .filter(|total| {
+            i64::try_from(*total).is_ok_and(|n| n <= view.limits().proto_max_bulk_len())
+        })
+        .ok_or(CommandError::STRING_TOO_LONG)
+}
+
+/// The stored bytes of a long string, to change in place; copied first if a reply holds them.
+fn long_string(record: &mut Record) -> Option<&mut Vec<u8>> {
+    match record.object_mut() {
+        Some(Object::String(bytes)) => Some(Arc::make_mut(bytes)),
+        _ => None,
+    }
+}
+
+/// Changes a string that is there by `work`, its expiry untouched. `len` is how long it will be.
+fn rewrite(
+    view: &mut View<'_>,
+    key: &[u8],
+    len: usize,
+    effects: &mut Effects,
+    work: impl Fn(&mut Vec<u8>),
+) -> Result<(), CommandError> {
+    let made = view.edit(key, effects, |record| match long_string(record) {
+        Some(bytes) => {
+            work(bytes);
+            Edit::Made(true)
+        }
+        None => Edit::Declined(false),
+    });
+    if made == Some(true) {
+        return Ok(());
+    }
+    let (mut bytes, expires_at) = match view.peek(key) {
+        Some(record) => {
+            let mut bytes = Vec::with_capacity(len);
+            bytes.extend_from_slice(string_bytes(record, &mut itoa::Buffer::new())?);
+            (bytes, record.expires_at())
+        }
+        None => (Vec::with_capacity(len), None),
+    };
+    work(&mut bytes);
+    if bytes.len() <= INLINE_VALUE_LEN_MAX {
+        view.set_string(key, StringValue::Raw(&bytes), expires_at, effects);
+    } else {
+        view.set_object(key, Object::String(Arc::new(bytes)), expires_at, effects);
+    }
+    Ok(())
+}
+
+/// `APPEND key value`: the length afterwards. O(1) amortized.
+fn append(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let (key, value) = (args[1], args[2]);
+    let before = view.peek(key).map(string_len).transpose()?;
+    let len = grown(view, before.unwrap_or(0), value.len())?;
+    match before {
+        None => view.set_string(key, StringValue::Bytes(value), None, effects),
+        Some(_) => rewrite(view, key, len, effects, |bytes| {
+            bytes.extend_from_slice(value);
+        })?,
+    }
+    effects.changed(1);
+    effects.event(EventClass::STRING, "append", view.db(), key);
+    Ok(Reply::count(len))
+}
+
+/// `SETRANGE key offset value`: the length afterwards. What lies between the old end and the
+/// offset becomes zero bytes. O(length of the value).
+fn setrange(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    let (key, value) = (args[1], args[3]);
+    let offset = usize::try_from(integer(args[2])?)
+        .map_err(|_| CommandError::known("ERR offset is out of range"))?;
+    let before = view.peek(key).map_or(Ok(0), string_len)?;
+    if value.is_empty() {
+        return Ok(Reply::count(before));
+    }
+    let end = grown(view, offset, value.len())?;
+    let len = before.max(end);
+    rewrite(view, key, len, effects, |bytes| {
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset..end].copy_from_slice(value);
+    })?;
+    effects.changed(1);
+    effects.event(EventClass::STRING, "setrange", view.db(), key);
+    Ok(Reply::count(len))
+}
+
+/// The bytes from `start` to `end`, both included and negative from the end, of `len` bytes.
+fn part(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
+    if start < 0 && end < 0 && start > end {
+        return 0..0;
+    }
+    let size = i64::try_from(len).unwrap_or(i64::MAX);
+    let absolute = |index: i64| {
+        if index < 0 {
+            (size + index).max(0)
+        } else {
+            index
+        }
+    };
+    let (start, end) = (absolute(start), absolute(end).min(size - 1));
+    if start > end {
+        return 0..0;
+    }
+    // Both lie in 0..len now.
+    start as usize..end as usize + 1
+}
+
+/// `GETRANGE key start end`: that part of the string, empty if there is none. O(N).
+fn getrange(view: &View<'_>, args: Args<'_>) -> CommandResult {
+    let (start, end) = (integer(args[2])?, integer(args[3])?);
+    let Some(record) = view.get(args[1]) else {
+        return Ok(Reply::bulk(b""));
+    };
+    part_reply(record, part(string_len(record)?, start, end))
+}
+
+const RANGE_COMPLEXITY: &str = "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.";
+
+/// The rows of this file.
+pub const ROWS: &[Command] = &[
+    Command::write("append", 3, Group::String, append)
+        .keys(&[KeySpec::one(1, Access::Insert)])
+        .flags(Flags::DENYOOM.with(Flags::FAST))
+        .doc(
+            "2.0.0",
+            "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present value is of any size, since the dynamic string library used by Redis will double the free space available on every reallocation.",
+            "key value",
+            "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+        ),
+    Command::write("setrange", 4, Group::String, setrange)
+        .keys(&[KeySpec::one(1, Access::Modify)])
+        .flags(Flags::DENYOOM)
+        .doc(
+            "2.2.0",
+            "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
+            "key offset value",
+            "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+        ),
+    Command::read("getrange", 4, Group::String, getrange)
+        .keys(&[KeySpec::one(1, Access::Read)])
+        .doc(
+            "2.4.0",
+            RANGE_COMPLEXITY,
+            "key start end",
+            "Returns a substring of the string stored at a key.",
+        ),
+    Command::read("substr", 4, Group::String, getrange)
+        .keys(&[KeySpec::one(1, Access::Read)])
+        .doc(
+            "1.0.0",
+            RANGE_COMPLEXITY,
+            "key start end",
+            "Returns a substring from a string value.",
+        ),
+];
