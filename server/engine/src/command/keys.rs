@@ -56,6 +56,8 @@ pub enum Access {
     Overwrite,
     /// `RM DELETE`
     Delete,
+    /// `RW DELETE`: removes part of the value without telling what was there.
+    Remove,
     /// `RW ACCESS DELETE`
     Take,
     /// `not_key`: names something that is no key (a shard channel).
@@ -76,6 +78,7 @@ impl Access {
             Self::Create => &["OW", "insert"],
             Self::Overwrite => &["OW", "update"],
             Self::Delete => &["RM", "delete"],
+            Self::Remove => &["RW", "delete"],
             Self::Take => &["RW", "access", "delete"],
             Self::NotKey => &["not_key"],
         }

@@ -58,6 +58,12 @@ impl Set {
         }
     }
 
+    /// An empty set in the large encoding, with room for `count` members: for results.
+    #[must_use]
+    pub fn hashed(count: usize) -> Self {
+        Self::Table(Box::new(Table::with_capacity(count)))
+    }
+
     /// Prepares for `count` members to be added.
     pub fn expect(&mut self, count: usize, limits: &Limits) {
         let too_many = match self {

@@ -343,6 +343,14 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
+    /// Nothing yet, with room for `count` members.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
+        Self {
+            members: Members::with_capacity(count),
+        }
+    }
+
     /// Adds a member, or combines its score with the one it has.
     pub fn merge(&mut self, member: Entry<'_>, score: f64, combine: impl FnOnce(f64) -> f64) {
         let text = &mut itoa::Buffer::new();
