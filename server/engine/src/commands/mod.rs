@@ -2,11 +2,13 @@
 //! of each file beside their handlers.
 
 pub mod keys;
-pub mod scripting;
+pub mod list;
 #[cfg(test)]
 mod model;
-pub mod list;
+pub mod scripting;
 pub mod server;
+pub mod set;
+pub mod sorted_set;
 pub mod string;
 
 use crate::command::Command;
@@ -35,4 +37,16 @@ pub const FAMILIES: &[&[Command]] = &[
     list::inside::ROWS,
     list::moves::ROWS,
     list::blocking::ROWS,
+    set::basic::ROWS,
+    set::random::ROWS,
+    set::algebra::ROWS,
+    set::scan::ROWS,
+    sorted_set::add::ROWS,
+    sorted_set::lookup::ROWS,
+    sorted_set::range::ROWS,
+    sorted_set::remove::ROWS,
+    sorted_set::pop::ROWS,
+    sorted_set::algebra::ROWS,
+    sorted_set::random::ROWS,
+    sorted_set::scan::ROWS,
 ];
