@@ -75,10 +75,7 @@ impl Answer {
             (Self::List(kind, items), Self::List(other_kind, others)) => {
                 kind == other_kind
                     && items.len() == others.len()
-                    && items
-                        .iter()
-                        .zip(others)
-                        .all(|(item, other)| item.agrees(other))
+                    && items.iter().zip(others).all(|(item, other)| item.agrees(other))
             }
             (Self::Bulk(a), Self::Bulk(b)) => {
                 a == b || a.contains(&b'.') && number(a).is_some() && number(a) == number(b)
@@ -108,20 +105,14 @@ fn send(to: &mut BufReader<TcpStream>, args: &[Bytes]) {
 }
 
 fn words(line: &str) -> Vec<Bytes> {
-    line.split(' ')
-        .map(|word| word.as_bytes().to_vec())
-        .collect()
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
 impl Oracle {
     fn connect() -> Self {
         let address = std::env::var("HOLDFAST_ORACLE").expect("HOLDFAST_ORACLE=host:port");
         let connect = || BufReader::new(TcpStream::connect(&address).unwrap());
-        let mut oracle = Self {
-            commands: connect(),
-            events: connect(),
-            changes: 0,
-        };
+        let mut oracle = Self { commands: connect(), events: connect(), changes: 0 };
         oracle.ask(&words("CONFIG SET notify-keyspace-events KEA save"));
         oracle.ask(&["CONFIG", "SET", "save", ""].map(|word| word.as_bytes().to_vec()));
         oracle.ask(&words("CONFIG SET notify-keyspace-events KEA"));
@@ -206,11 +197,9 @@ impl Ours {
         let mut bytes = Vec::new();
         encode_into(&outcome.reply, self.protocol, &mut bytes);
         let events = effects.notices.iter().filter_map(|notice| match notice {
-            Notice::Event(event) if event.class != EventClass::NEW => Some(format!(
-                "{} {}",
-                event.name,
-                String::from_utf8_lossy(&event.key)
-            )),
+            Notice::Event(event) if event.class != EventClass::NEW => {
+                Some(format!("{} {}", event.name, String::from_utf8_lossy(&event.key)))
+            }
             _ => None,
         });
         Done {
@@ -237,15 +226,11 @@ impl Dice {
     }
 
     fn set_key(&mut self) -> Bytes {
-        self.pick(&[
-            "s1", "s2", "s3", "s4", "s1", "s2", "s3", "z1", "text", "none",
-        ])
+        self.pick(&["s1", "s2", "s3", "s4", "s1", "s2", "s3", "z1", "text", "none"])
     }
 
     fn zset_key(&mut self) -> Bytes {
-        self.pick(&[
-            "z1", "z2", "z3", "z4", "z1", "z2", "z3", "s1", "text", "none",
-        ])
+        self.pick(&["z1", "z2", "z3", "z4", "z1", "z2", "z3", "s1", "text", "none"])
     }
 
     fn member(&mut self) -> Bytes {
@@ -304,13 +289,7 @@ impl Dice {
 
     fn count(&mut self) -> Bytes {
         match self.below(12) {
-            0 => self.pick(&[
-                "x",
-                "-1",
-                "0",
-                "9223372036854775807",
-                "-9223372036854775808",
-            ]),
+            0 => self.pick(&["x", "-1", "0", "9223372036854775807", "-9223372036854775808"]),
             _ => self.below(12).to_string().into_bytes(),
         }
     }
@@ -375,12 +354,7 @@ impl Dice {
                 1 => vec![self.set_key(), self.index()],
                 _ => vec![self.set_key(), self.count()],
             },
-            b"SSCAN" => vec![
-                self.set_key(),
-                b"0".to_vec(),
-                b"COUNT".to_vec(),
-                b"10000".to_vec(),
-            ],
+            b"SSCAN" => vec![self.set_key(), b"0".to_vec(), b"COUNT".to_vec(), b"10000".to_vec()],
             b"OBJECT" => vec![b"ENCODING".to_vec(), self.set_key()],
             _ => self.some(4, Self::set_key),
         };
@@ -497,12 +471,8 @@ impl Dice {
                     0 => self.count(),
                     _ => keys.len().to_string().into_bytes(),
                 };
-                let mut args = [
-                    vec![count],
-                    keys,
-                    vec![self.pick(&["MIN", "MAX", "min", "MID"])],
-                ]
-                .concat();
+                let mut args =
+                    [vec![count], keys, vec![self.pick(&["MIN", "MAX", "min", "MID"])]].concat();
                 if self.below(2) == 0 {
                     args.extend([b"COUNT".to_vec(), self.count()]);
                 }
@@ -517,18 +487,9 @@ impl Dice {
             b"ZRANDMEMBER" => match self.below(4) {
                 0 => vec![self.zset_key()],
                 1 => vec![self.zset_key(), self.count()],
-                _ => vec![
-                    self.zset_key(),
-                    self.index(),
-                    self.pick(&["WITHSCORES", "WHAT"]),
-                ],
+                _ => vec![self.zset_key(), self.index(), self.pick(&["WITHSCORES", "WHAT"])],
             },
-            b"ZSCAN" => vec![
-                self.zset_key(),
-                b"0".to_vec(),
-                b"COUNT".to_vec(),
-                b"10000".to_vec(),
-            ],
+            b"ZSCAN" => vec![self.zset_key(), b"0".to_vec(), b"COUNT".to_vec(), b"10000".to_vec()],
             b"OBJECT" => vec![b"ENCODING".to_vec(), self.zset_key()],
             _ => self.combination(&name),
         };
@@ -551,11 +512,7 @@ impl Dice {
     }
 
     fn range(&mut self, stores: bool) -> Vec<Bytes> {
-        let mut args = if stores {
-            vec![self.zset_key()]
-        } else {
-            Vec::new()
-        };
+        let mut args = if stores { vec![self.zset_key()] } else { Vec::new() };
         match self.below(4) {
             0 => args.extend([
                 self.zset_key(),
@@ -606,10 +563,7 @@ impl Dice {
             args.extend((0..number).map(|_| self.score()));
         }
         if self.below(3) == 0 {
-            args.extend([
-                b"AGGREGATE".to_vec(),
-                self.pick(&["SUM", "MIN", "MAX", "max", "AVG"]),
-            ]);
+            args.extend([b"AGGREGATE".to_vec(), self.pick(&["SUM", "MIN", "MAX", "max", "AVG"])]);
         }
         if self.below(2) == 0 && !name.ends_with(b"STORE") {
             args.push(b"WITHSCORES".to_vec());
@@ -632,20 +586,13 @@ impl Dice {
             }
             return args;
         }
-        if self.below(5) < 2 {
-            self.set_command()
-        } else {
-            self.zset_command()
-        }
+        if self.below(5) < 2 { self.set_command() } else { self.zset_command() }
     }
 }
 
 /// What may differ from one server to another in the reply to `name`.
 fn is_unordered(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" | b"SPOP"
-    )
+    matches!(name, b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" | b"SPOP")
 }
 
 fn flatten_scan(answer: Answer, pairs: bool) -> Answer {
@@ -675,12 +622,7 @@ fn compare(ours: &mut Ours, oracle: &mut Oracle, args: &[Bytes]) {
             let size = got.items().len();
             let removal = [vec![b"SREM".to_vec(), args[1].clone()], got.items()].concat();
             let removed = oracle.ask(&removal);
-            assert_eq!(
-                removed,
-                Answer::Line(format!(":{size}").into_bytes()),
-                "{}",
-                shown()
-            );
+            assert_eq!(removed, Answer::Line(format!(":{size}").into_bytes()), "{}", shown());
             got.clone()
         }
         _ => oracle.ask(args),
@@ -704,17 +646,11 @@ fn compare(ours: &mut Ours, oracle: &mut Oracle, args: &[Bytes]) {
         name if is_unordered(name) => (got, expected) = (got.sorted(), expected.sorted()),
         _ => {}
     }
-    assert!(
-        got.agrees(&expected),
-        "{}\n ours {got:?}\nredis {expected:?}",
-        shown()
-    );
+    assert!(got.agrees(&expected), "{}\n ours {got:?}\nredis {expected:?}", shown());
     let (events, changes) = (oracle.events(), oracle.changes());
     let mut own_events = done.events;
     if name == b"SPOP" {
-        own_events
-            .iter_mut()
-            .for_each(|event| *event = event.replace("spop", "srem"));
+        own_events.iter_mut().for_each(|event| *event = event.replace("spop", "srem"));
     }
     assert_eq!(own_events, events, "{}", shown());
     assert_eq!(done.changes, changes, "changes of {}", shown());
@@ -722,11 +658,7 @@ fn compare(ours: &mut Ours, oracle: &mut Oracle, args: &[Bytes]) {
 
 fn random_commands(protocol: Protocol, seed: u64, small: bool, count: usize) {
     let mut oracle = Oracle::connect();
-    let mut ours = Ours {
-        engine: Engine::new(16, seed),
-        sequence: 0,
-        protocol,
-    };
+    let mut ours = Ours { engine: Engine::new(16, seed), sequence: 0, protocol };
     let limits = ours.engine.keyspace().limits();
     for (name, normal, reduced) in [
         ("set-max-intset-entries", 512, 8),
@@ -771,11 +703,7 @@ fn random_commands(protocol: Protocol, seed: u64, small: bool, count: usize) {
                 compare(&mut ours, &mut oracle, &words(&format!("SMEMBERS {key}")));
             }
             for key in ["z1", "z2", "z3", "z4", "lex"] {
-                compare(
-                    &mut ours,
-                    &mut oracle,
-                    &words(&format!("ZRANGE {key} 0 -1 WITHSCORES")),
-                );
+                compare(&mut ours, &mut oracle, &words(&format!("ZRANGE {key} 0 -1 WITHSCORES")));
             }
         }
     }

@@ -97,14 +97,9 @@ impl Bench {
     pub(crate) fn put_a_set(&mut self, key: &str) {
         let context = self.next_context();
         let engine = &self.engine;
-        let mut view = View::lock(
-            engine.keyspace(),
-            &Plan::Db(context.db),
-            LockMode::Write,
-            context,
-            &Alone,
-        )
-        .expect("nobody else locks");
+        let mut view =
+            View::lock(engine.keyspace(), &Plan::Db(context.db), LockMode::Write, context, &Alone)
+                .expect("nobody else locks");
         let object = Object::Set(Default::default());
         view.set_object(key.as_bytes(), object, None, &mut self.effects);
     }

@@ -16,14 +16,8 @@ use crate::time::DbIndex;
 const KEYS: [&str; 5] = ["a", "b", "c", "", "a long key, longer than any blob"];
 /// Enough that a swap has neighbours on both sides.
 const DBS: u16 = 4;
-const VALUES: [&str; 6] = [
-    "",
-    "x",
-    "7",
-    "-12",
-    "0.5",
-    "a value longer than an embstr may be, for sure",
-];
+const VALUES: [&str; 6] =
+    ["", "x", "7", "-12", "0.5", "a value longer than an embstr may be, for sure"];
 
 /// What one key holds, and when it expires.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,11 +36,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self {
-            dbs: vec![BTreeMap::new(); DBS.into()],
-            db: 0,
-            now: START,
-        }
+        Self { dbs: vec![BTreeMap::new(); DBS.into()], db: 0, now: START }
     }
 
     fn expire(&mut self) {
@@ -61,9 +51,9 @@ impl Model {
     }
 
     fn value(&mut self, key: &str) -> String {
-        self.selected().get(key).map_or("nil".to_owned(), |entry| {
-            format!("\"{}\"", entry.value.escape_ascii())
-        })
+        self.selected()
+            .get(key)
+            .map_or("nil".to_owned(), |entry| format!("\"{}\"", entry.value.escape_ascii()))
     }
 
     fn set(&mut self, key: &str, value: &str, expires_at: Option<i64>) {
@@ -73,17 +63,15 @@ impl Model {
     }
 
     fn len(&mut self, key: &str) -> usize {
-        self.selected()
-            .get(key)
-            .map_or(0, |entry| entry.value.len())
+        self.selected().get(key).map_or(0, |entry| entry.value.len())
     }
 
     /// Changes a value in place, made empty if it was not there.
     fn edit(&mut self, key: &str, work: impl FnOnce(&mut Vec<u8>)) -> String {
-        let entry = self.selected().entry(key.to_owned()).or_insert(Entry {
-            value: Vec::new(),
-            expires_at: None,
-        });
+        let entry = self
+            .selected()
+            .entry(key.to_owned())
+            .or_insert(Entry { value: Vec::new(), expires_at: None });
         work(&mut entry.value);
         entry.value.len().to_string()
     }
@@ -105,22 +93,8 @@ struct Draw {
 }
 
 fn draw() -> impl Strategy<Value = Draw> {
-    (
-        0..26u8,
-        0..KEYS.len(),
-        0..KEYS.len(),
-        0..VALUES.len(),
-        -2..8i64,
-        0..DBS,
-    )
-        .prop_map(|(op, key, other, value, ms, db)| Draw {
-            op,
-            key,
-            other,
-            value,
-            ms,
-            db,
-        })
+    (0..26u8, 0..KEYS.len(), 0..KEYS.len(), 0..VALUES.len(), -2..8i64, 0..DBS)
+        .prop_map(|(op, key, other, value, ms, db)| Draw { op, key, other, value, ms, db })
 }
 
 /// The command that `draw` stands for and, by the model, its reply; time passes when there is
@@ -274,9 +248,7 @@ fn apply(model: &mut Model, draw: Draw) -> Option<(Vec<String>, String)> {
             (args(&["MOVE", key, &other_db]), reply)
         }
         18 => {
-            model
-                .dbs
-                .swap(draw.other % usize::from(DBS), draw.db.into());
+            model.dbs.swap(draw.other % usize::from(DBS), draw.db.into());
             let first = (draw.other % usize::from(DBS)).to_string();
             (args(&["SWAPDB", &first, &other_db]), ok)
         }
@@ -333,9 +305,7 @@ fn listings(bench: &mut Bench) -> (Vec<String>, Vec<String>) {
             panic!()
         };
         scanned.extend(text(&parts[1]));
-        let Reply::Bulk(next) = &parts[0] else {
-            panic!()
-        };
+        let Reply::Bulk(next) = &parts[0] else { panic!() };
         cursor = next.to_vec();
         if cursor == b"0" {
             break;

@@ -162,9 +162,7 @@ mod tests {
 
     /// One call of SCAN: the next cursor and the keys.
     fn step(bench: &mut Bench, line: &str) -> (String, Vec<String>) {
-        let Reply::Array(parts) = bench.line(line) else {
-            panic!("{line}")
-        };
+        let Reply::Array(parts) = bench.line(line) else { panic!("{line}") };
         let [Reply::Bulk(cursor), Reply::Bulks(keys)] = parts.as_slice() else {
             panic!("{parts:?}")
         };
@@ -240,10 +238,7 @@ mod tests {
             ("SCAN 18446744073709551615", "[\"0\" []]"),
             ("SCAN 0 COUNT 0", syntax),
             ("SCAN 0 COUNT -1", syntax),
-            (
-                "SCAN 0 COUNT x",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
             ("SCAN 0 TYPE foo", "[\"0\" []]"),
             ("SCAN 0 MATCH", syntax),
             ("SCAN 0 FOO 1", syntax),
@@ -264,9 +259,7 @@ mod tests {
         ]);
         bench.run(&["SET", "", "empty"]);
         for (pattern, count) in [("*", 4), ("t*", 2), ("?*", 3)] {
-            let Reply::Bulks(found) = bench.run(&["KEYS", pattern]) else {
-                panic!()
-            };
+            let Reply::Bulks(found) = bench.run(&["KEYS", pattern]) else { panic!() };
             assert_eq!(found.len(), count, "{pattern}");
         }
         let mut drawn: BTreeMap<String, usize> = BTreeMap::new();

@@ -176,10 +176,7 @@ mod tests {
             ("COPY a b DB", "-ERR syntax error"),
             ("COPY a b DB 16", range),
             ("COPY a b DB -1", range),
-            (
-                "COPY a b DB x",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("COPY a b DB x", "-ERR value is not an integer or out of range"),
             ("MOVE a 0", same),
             ("MOVE a 16", range),
             ("MOVE a x", "-ERR value is not an integer or out of range"),

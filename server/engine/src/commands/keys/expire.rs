@@ -215,10 +215,7 @@ mod tests {
                 "EXPIRE k 1 NX GT",
                 "-ERR NX and XX, GT or LT options at the same time are not compatible",
             ),
-            (
-                "EXPIRE k 1 GT LT",
-                "-ERR GT and LT options at the same time are not compatible",
-            ),
+            ("EXPIRE k 1 GT LT", "-ERR GT and LT options at the same time are not compatible"),
             ("EXPIRE k 9223372036854775807", &overflow("expire")),
             ("EXPIRE k -9223372036854775807", &overflow("expire")),
             ("PEXPIRE k 9223372036854775807", &overflow("pexpire")),

@@ -20,9 +20,8 @@ use crate::value::number::parse_f64;
 /// `ERR timeout is not a float or out of range`, `ERR timeout is negative`,
 /// `ERR timeout is out of range`
 pub(crate) fn timeout(arg: &[u8], view: &View<'_>) -> Result<Wait, CommandError> {
-    let seconds = parse_f64(arg).ok_or(CommandError::known(
-        "ERR timeout is not a float or out of range",
-    ))?;
+    let seconds =
+        parse_f64(arg).ok_or(CommandError::known("ERR timeout is not a float or out of range"))?;
     let ms = (seconds * 1000.0).ceil();
     // The deadline, not only the timeout, must fit: 2^63 is the first double that does not.
     let out_of_range = CommandError::known("ERR timeout is out of range");
@@ -36,9 +35,7 @@ pub(crate) fn timeout(arg: &[u8], view: &View<'_>) -> Result<Wait, CommandError>
     if view.now().checked_add_ms(ms).is_none() {
         return Err(out_of_range);
     }
-    Ok(Wait {
-        timeout_ms: u64::try_from(ms).ok().filter(|ms| *ms > 0),
-    })
+    Ok(Wait { timeout_ms: u64::try_from(ms).ok().filter(|ms| *ms > 0) })
 }
 
 /// The reply, or the wish to wait.
@@ -69,14 +66,8 @@ fn brpop(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
 /// `BLMOVE source destination LEFT|RIGHT LEFT|RIGHT timeout`: the element; nil when time runs
 /// out. O(1).
 fn blmove(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    let from = ListEnd {
-        key: args[1],
-        end: end_of(args[3])?,
-    };
-    let to = ListEnd {
-        key: args[2],
-        end: end_of(args[4])?,
-    };
+    let from = ListEnd { key: args[1], end: end_of(args[3])? };
+    let to = ListEnd { key: args[2], end: end_of(args[4])? };
     let wait = timeout(args[5], view)?;
     let found = move_element(view, from, to, effects)?;
     Ok(or_wait(found, wait, effects))
@@ -84,14 +75,8 @@ fn blmove(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
 
 /// `BRPOPLPUSH source destination timeout`: the element; nil when time runs out. O(1).
 fn brpoplpush(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    let from = ListEnd {
-        key: args[1],
-        end: End::Right,
-    };
-    let to = ListEnd {
-        key: args[2],
-        end: End::Left,
-    };
+    let from = ListEnd { key: args[1], end: End::Right };
+    let to = ListEnd { key: args[2], end: End::Left };
     let wait = timeout(args[3], view)?;
     let found = move_element(view, from, to, effects)?;
     Ok(or_wait(found, wait, effects))

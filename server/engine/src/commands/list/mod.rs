@@ -84,9 +84,7 @@ fn push(
         }
         list.len()
     };
-    let len = match change(view, key, effects, |list, limit| {
-        Ok(Edit::Made(fill(list, limit)))
-    })? {
+    let len = match change(view, key, effects, |list, limit| Ok(Edit::Made(fill(list, limit))))? {
         Some(len) => len,
         None => {
             let mut list = List::default();
@@ -131,28 +129,16 @@ const fn pop_event(end: End) -> &'static str {
 fn range(start: i64, stop: i64, len: usize) -> (usize, usize) {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let absolute = |index: i64| {
-        if index < 0 {
-            index.saturating_add(len)
-        } else {
-            index
-        }
+        if index < 0 { index.saturating_add(len) } else { index }
     };
     let start = absolute(start).max(0);
     let stop = absolute(stop).min(len - 1);
-    if start > stop {
-        (0, 0)
-    } else {
-        (start as usize, (stop - start + 1) as usize)
-    }
+    if start > stop { (0, 0) } else { (start as usize, (stop - start + 1) as usize) }
 }
 
 /// The place of the element at `index` (negative from the end) of `len`, if there is one.
 fn place(index: i64, len: usize) -> Option<usize> {
-    let index = if index < 0 {
-        index.checked_add_unsigned(len as u64)?
-    } else {
-        index
-    };
+    let index = if index < 0 { index.checked_add_unsigned(len as u64)? } else { index };
     usize::try_from(index).ok().filter(|index| *index < len)
 }
 

@@ -73,27 +73,15 @@ fn rotate(
 
 /// `LMOVE source destination LEFT|RIGHT LEFT|RIGHT`: the element moved, or nil. O(1).
 fn lmove(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    let from = ListEnd {
-        key: args[1],
-        end: end_of(args[3])?,
-    };
-    let to = ListEnd {
-        key: args[2],
-        end: end_of(args[4])?,
-    };
+    let from = ListEnd { key: args[1], end: end_of(args[3])? };
+    let to = ListEnd { key: args[2], end: end_of(args[4])? };
     Ok(move_element(view, from, to, effects)?.unwrap_or(Reply::Nil))
 }
 
 /// `RPOPLPUSH source destination`: the element moved, or nil. O(1).
 fn rpoplpush(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    let from = ListEnd {
-        key: args[1],
-        end: End::Right,
-    };
-    let to = ListEnd {
-        key: args[2],
-        end: End::Left,
-    };
+    let from = ListEnd { key: args[1], end: End::Right };
+    let to = ListEnd { key: args[2], end: End::Left };
     Ok(move_element(view, from, to, effects)?.unwrap_or(Reply::Nil))
 }
 
@@ -115,9 +103,7 @@ impl<'a> ManyPop<'a> {
                 .ok_or(CommandError::known(error))
         };
         let key_count = positive(args[0], "ERR numkeys should be greater than 0")?;
-        let (keys, rest) = args[1..]
-            .split_at_checked(key_count)
-            .ok_or(CommandError::SYNTAX)?;
+        let (keys, rest) = args[1..].split_at_checked(key_count).ok_or(CommandError::SYNTAX)?;
         let (end, rest) = rest.split_first().ok_or(CommandError::SYNTAX)?;
         let end = end_of(end)?;
         let count = match rest {
@@ -154,10 +140,7 @@ fn take_some(
     effects: &mut Effects,
 ) -> Result<Option<BulkList>, CommandError> {
     let taken = change(view, key, effects, |list, limit| {
-        Ok(Edit::Made((
-            ends::take(list, end, count, limit),
-            list.len(),
-        )))
+        Ok(Edit::Made((ends::take(list, end, count, limit), list.len())))
     })?;
     Ok(taken.map(|(taken, left)| {
         removed(view, key, pop_event(end), (taken.len(), left), effects);
@@ -194,10 +177,8 @@ fn lmpop(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
 }
 
 /// Where LMOVE and its kin have their keys.
-pub(super) const MOVE_KEYS: &[KeySpec] = &[
-    KeySpec::one(1, Access::Take),
-    KeySpec::one(2, Access::Insert),
-];
+pub(super) const MOVE_KEYS: &[KeySpec] =
+    &[KeySpec::one(1, Access::Take), KeySpec::one(2, Access::Insert)];
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[

@@ -47,11 +47,7 @@ struct Search {
 }
 
 fn parse_search(args: Args<'_>) -> Result<Search, CommandError> {
-    let mut search = Search {
-        rank: 1,
-        count: None,
-        compared_max: 0,
-    };
+    let mut search = Search { rank: 1, count: None, compared_max: 0 };
     for option in args.chunks(2) {
         let [name, value] = option else {
             return Err(CommandError::SYNTAX);
@@ -90,11 +86,7 @@ fn positions(list: &List, element: &[u8], search: &Search) -> Vec<usize> {
     let wanted = Packed::new(element).entry();
     let len = list.len();
     let all = |limit: u64| {
-        if limit == 0 {
-            len
-        } else {
-            usize::try_from(limit).unwrap_or(len)
-        }
+        if limit == 0 { len } else { usize::try_from(limit).unwrap_or(len) }
     };
     let skipped = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
     let (compared, count) = (all(search.compared_max), all(search.count.unwrap_or(1)));
@@ -120,9 +112,7 @@ fn lpos(view: &View<'_>, args: Args<'_>) -> CommandResult {
     };
     Ok(match search.count {
         Some(_) => Reply::Array(found.into_iter().map(Reply::count).collect()),
-        None => found
-            .first()
-            .map_or(Reply::Nil, |index| Reply::count(*index)),
+        None => found.first().map_or(Reply::Nil, |index| Reply::count(*index)),
     })
 }
 

@@ -63,10 +63,7 @@ mod tests {
         bench.check(&[
             ("PING", "PONG"),
             ("PING hello", "\"hello\""),
-            (
-                "PING a b",
-                "-ERR wrong number of arguments for 'ping' command",
-            ),
+            ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
             ("ECHO x", "\"x\""),
             ("TIME", "[\"1700000001\" \"234000\"]"),
         ]);

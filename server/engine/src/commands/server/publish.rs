@@ -73,10 +73,9 @@ mod tests {
     #[test]
     fn a_message_is_an_effect_and_its_receivers_are_the_hosts_to_count() {
         let mut bench = Bench::new();
-        for (name, audience, receivers) in [
-            ("PUBLISH", Audience::Channel, 4),
-            ("SPUBLISH", Audience::Shard, 0),
-        ] {
+        for (name, audience, receivers) in
+            [("PUBLISH", Audience::Channel, 4), ("SPUBLISH", Audience::Shard, 0)]
+        {
             let reply = bench.run_with(&Listeners, &[name, "news", "hello"]);
             assert_eq!(reply, Reply::Integer(receivers));
             let message = Notice::Message(Message {

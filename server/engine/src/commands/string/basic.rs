@@ -389,10 +389,7 @@ mod tests {
             ("MGET s k", "[nil nil]"),
             ("SETNX s x", "0"),
             ("SETRANGE s -1 x", "-ERR offset is out of range"),
-            (
-                "GETRANGE s x 1",
-                "-ERR value is not an integer or out of range",
-            ),
+            ("GETRANGE s x 1", "-ERR value is not an integer or out of range"),
             ("TYPE s", "set"),
         ]);
         assert_eq!(bench.engine.keyspace().digest(bench.now), before);

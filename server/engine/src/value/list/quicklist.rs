@@ -75,11 +75,7 @@ impl Quicklist {
     pub(super) fn from_listpack(pack: Listpack) -> Self {
         let len = pack.len();
         let only = (len > 0).then(|| Node::new(pack));
-        Self {
-            nodes: only.into_iter().collect(),
-            len,
-            encoding: Encoding::Listpack,
-        }
+        Self { nodes: only.into_iter().collect(), len, encoding: Encoding::Listpack }
     }
 
     pub(super) fn encoding(&self) -> &'static str {

@@ -151,11 +151,7 @@ fn encodings_change_where_redis_changes_them() {
     assert_eq!(list.encoding(), "quicklist");
     list.remove_range(0, 41);
     list.settle(limit);
-    assert_eq!(
-        (list.len(), list.encoding()),
-        (40, "quicklist"),
-        "two nodes"
-    );
+    assert_eq!((list.len(), list.encoding()), (40, "quicklist"), "two nodes");
     list.pop(End::Right, |_| ());
     list.settle(limit);
     assert_eq!((list.len(), list.encoding()), (39, "listpack"));
