@@ -118,6 +118,14 @@ fn answer(
     let entry = match check(node, session, args) {
         Ok(entry) => entry,
         Err(error) => {
+            if session.queue.is_some() && args[0].eq_ignore_ascii_case(b"exec") {
+                // An EXEC that is itself refused ends the transaction, and says both.
+                session.discard();
+                return Err(CommandError::new(format!(
+                    "EXECABORT Transaction discarded because of: {}",
+                    error.text().strip_prefix("ERR ").unwrap_or(error.text())
+                )));
+            }
             if let Some(queue) = &mut session.queue {
                 queue.failed = true;
             }
