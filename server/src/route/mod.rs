@@ -15,6 +15,7 @@ pub mod transaction;
 pub mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use holdfast_engine::command::{Args, Flags};
 use holdfast_engine::effects::{Effects, EventClass, Wait};
@@ -210,6 +211,7 @@ fn run_entry(
     scratch: &mut Scratch,
 ) -> Answer {
     let began = scratch.tally.begin(node);
+    session.client.shown.last_command.store(u32::from(entry.id) + 1, Relaxed);
     let answer = match entry.run {
         Run::Engine if session.in_subscriber_mode() => {
             // Only PING comes here: a RESP2 subscriber can tell replies from messages by shape.
