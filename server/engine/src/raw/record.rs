@@ -1,8 +1,10 @@
-//! A key with its value in one allocation: `[header | expiry? | key length? | key | value]`.
+//! A key with its value in one allocation:
+//! `[header | object? | expiry? | key length? | key | value]`.
 //!
 //! The table of a shard then holds one pointer per key, and a look-up touches one place in
 //! memory for the comparison and the value alike. Short strings and integers stand in the
-//! record itself; everything else is a boxed [`Object`] whose pointer stands in the record.
+//! record as bytes; everything else is an [`Object`], which stands behind the header, where it
+//! is aligned, and points to what it holds.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -32,6 +34,13 @@ struct Header {
 
 const HEADER_LEN: usize = size_of::<Header>();
 const ALIGN: usize = align_of::<Header>();
+const OBJECT_LEN: usize = size_of::<Object>();
+
+const _: () = {
+    // The object stands right behind the header, and words stand behind the object.
+    assert!(align_of::<Object>() <= ALIGN && HEADER_LEN.is_multiple_of(ALIGN));
+    assert!(OBJECT_LEN.is_multiple_of(ALIGN));
+};
 
 const KIND_INTEGER: u8 = 0;
 const KIND_STRING: u8 = 1;
@@ -116,11 +125,14 @@ impl Record {
     /// A record that holds an object.
     #[must_use]
     pub fn object(key: &[u8], object: Object, expires_at: Option<UnixMillis>) -> Self {
-        let pointer = Box::into_raw(Box::new(object));
-        let address = pointer.expose_provenance();
-        Self::with_parts(key, KIND_OBJECT, 0, &address.to_ne_bytes(), expires_at)
+        let record = Self::with_parts(key, KIND_OBJECT, 0, &[], expires_at);
+        // SAFETY: a record of this kind has room for an object at this place, aligned, and
+        // nothing stands there yet. Nothing that could panic lies between the two lines.
+        unsafe { record.object_pointer().write(object) };
+        record
     }
 
+    /// A record of these parts; of the kind `KIND_OBJECT` the caller must then write the object.
     fn with_parts(
         key: &[u8],
         kind: u8,
@@ -135,14 +147,14 @@ impl Record {
         if key.len() > usize::from(u16::MAX) {
             flags |= LONG_KEY;
         }
-        let layout = layout(flags, key.len(), value.len());
+        let layout = layout(kind, flags, key.len(), value.len());
         // SAFETY: the layout is never empty, for it holds the header.
         let memory = unsafe { alloc(layout) };
         let Some(header) = NonNull::new(memory.cast::<Header>()) else {
             handle_alloc_error(layout)
         };
-        // SAFETY: `layout` reserved room for the header, the optional words, the key and the
-        // value in this order; the writes below stay inside and `memory` is ours alone. Only
+        // SAFETY: `layout` reserved room for the header, the object of that kind, the optional
+        // words, the key and the value in this order; the writes below stay inside and `memory` is ours alone. Only
         // the header needs alignment, and the allocation has it.
         unsafe {
             header.write(Header {
@@ -151,7 +163,7 @@ impl Record {
                 key_len: u16::try_from(key.len()).unwrap_or(0),
                 value_len: value.len() as u16,
             });
-            let mut at = memory.add(HEADER_LEN);
+            let mut at = memory.add(fixed_len(kind));
             if let Some(UnixMillis(ms)) = expires_at {
                 at.cast::<i64>().write_unaligned(ms);
                 at = at.add(8);
@@ -197,7 +209,7 @@ impl Record {
     #[inline]
     fn key_place(&self) -> (usize, usize) {
         let flags = self.flags();
-        let mut at = HEADER_LEN + if flags & HAS_EXPIRY != 0 { 8 } else { 0 };
+        let mut at = fixed_len(self.kind()) + if flags & HAS_EXPIRY != 0 { 8 } else { 0 };
         if flags & LONG_KEY != 0 {
             // SAFETY: the flag says that the length stands here.
             let len = unsafe { self.address().add(at).cast::<u64>().read_unaligned() };
@@ -244,9 +256,12 @@ impl Record {
         word
     }
 
+    /// Where the object of a record of that kind stands.
+    #[inline]
     fn object_pointer(&self) -> *mut Object {
         debug_assert_eq!(self.kind(), KIND_OBJECT);
-        std::ptr::with_exposed_provenance_mut(usize::from_ne_bytes(self.word()))
+        // SAFETY: `with_parts` reserved the room behind the header of a record of this kind.
+        unsafe { self.0.as_ptr().cast::<u8>().add(HEADER_LEN).cast() }
     }
 
     /// The value.
@@ -256,13 +271,13 @@ impl Record {
         match self.kind() {
             KIND_INTEGER => Value::Integer(i64::from_ne_bytes(self.word())),
             KIND_STRING => Value::String(self.value_bytes()),
-            // SAFETY: a record of this kind owns the box whose pointer it holds, so the object
-            // lives as long as the record, and `&self` forbids exclusive access meanwhile.
+            // SAFETY: a record of this kind holds an initialised object, which lives as long as
+            // the record, and `&self` forbids exclusive access meanwhile.
             _ => Value::Object(unsafe { &*self.object_pointer() }),
         }
     }
 
-    /// The boxed object, if that is what the record holds.
+    /// The object, if that is what the record holds.
     #[must_use]
     pub fn object_mut(&mut self) -> Option<&mut Object> {
         if self.kind() != KIND_OBJECT {
@@ -278,11 +293,11 @@ impl Record {
         if self.kind() != KIND_OBJECT {
             return None;
         }
-        let pointer = self.object_pointer();
+        // SAFETY: a record of this kind holds an initialised object; the record is freed right
+        // after without dropping it, so this is its only owner.
+        let object = unsafe { self.object_pointer().read() };
         self.free_memory();
-        // SAFETY: the pointer came from `Box::into_raw`; the record that owned it is gone
-        // without dropping it, so this is the only owner.
-        Some(unsafe { Box::from_raw(pointer) })
+        Some(Box::new(object))
     }
 
     /// When it expires.
@@ -292,8 +307,9 @@ impl Record {
         if self.flags() & HAS_EXPIRY == 0 {
             return None;
         }
-        // SAFETY: the flag says that the expiry stands right behind the header.
-        Some(UnixMillis(unsafe { self.address().add(HEADER_LEN).cast::<i64>().read_unaligned() }))
+        let at = fixed_len(self.kind());
+        // SAFETY: the flag says that the expiry stands right behind the fixed part.
+        Some(UnixMillis(unsafe { self.address().add(at).cast::<i64>().read_unaligned() }))
     }
 
     /// The key's own expiry, which TTL tells and PERSIST removes: that of the record, but for a
@@ -318,10 +334,11 @@ impl Record {
     pub fn set_expiry(&mut self, expires_at: Option<UnixMillis>) {
         match (self.flags() & HAS_EXPIRY != 0, expires_at) {
             (false, None) => {}
-            // SAFETY: the flag says that the expiry stands right behind the header; `&mut self`
-            // makes the write exclusive.
+            // SAFETY: the flag says that the expiry stands right behind the fixed part; `&mut
+            // self` makes the write exclusive.
             (true, Some(UnixMillis(ms))) => unsafe {
-                self.0.as_ptr().cast::<u8>().add(HEADER_LEN).cast::<i64>().write_unaligned(ms);
+                let at = fixed_len(self.kind());
+                self.0.as_ptr().cast::<u8>().add(at).cast::<i64>().write_unaligned(ms);
             },
             _ => self.rebuild(None, expires_at),
         }
@@ -344,8 +361,14 @@ impl Record {
         );
         next.set_version(self.version());
         next.header().access.store(self.access(), Ordering::Relaxed);
+        if self.kind() == KIND_OBJECT {
+            // SAFETY: both records have room for an object; that of `next` is uninitialised, and
+            // the old record is freed below without dropping the one it held. Nothing that
+            // could panic lies between.
+            unsafe { next.object_pointer().copy_from_nonoverlapping(self.object_pointer(), 1) };
+        }
         let old = std::mem::replace(self, next);
-        // The value's bytes, among them the pointer of an object, have moved to the new record.
+        // What the value's bytes or the object own has moved to the new record.
         old.free_memory();
     }
 
@@ -438,7 +461,7 @@ impl Record {
         }
     }
 
-    /// Bytes of the allocation, the boxed object's not among them.
+    /// Bytes of the allocation; what an object points to is not among them.
     #[must_use]
     pub fn memory_len(&self) -> usize {
         self.layout().size()
@@ -446,7 +469,7 @@ impl Record {
 
     fn layout(&self) -> Layout {
         let (_, key_len) = self.key_place();
-        layout(self.flags(), key_len, usize::from(self.header().value_len))
+        layout(self.kind(), self.flags(), key_len, usize::from(self.header().value_len))
     }
 
     /// Frees the record's own allocation and forgets the value.
@@ -460,9 +483,15 @@ impl Record {
     }
 }
 
-fn layout(flags: u8, key_len: usize, value_len: usize) -> Layout {
+/// Bytes before the expiry: the header, and the object of a record that holds one.
+#[inline]
+const fn fixed_len(kind: u8) -> usize {
+    if kind == KIND_OBJECT { HEADER_LEN + OBJECT_LEN } else { HEADER_LEN }
+}
+
+fn layout(kind: u8, flags: u8, key_len: usize, value_len: usize) -> Layout {
     let words = usize::from(flags & HAS_EXPIRY != 0) + usize::from(flags & LONG_KEY != 0);
-    let size = HEADER_LEN + 8 * words + key_len + value_len;
+    let size = fixed_len(kind) + 8 * words + key_len + value_len;
     match Layout::from_size_align(size, ALIGN) {
         Ok(layout) => layout,
         // A key is bounded by `proto-max-bulk-len`, far below what a layout can hold.
@@ -473,8 +502,9 @@ fn layout(flags: u8, key_len: usize, value_len: usize) -> Layout {
 impl Drop for Record {
     fn drop(&mut self) {
         if self.kind() == KIND_OBJECT {
-            // SAFETY: the record owns the box and is going away; nobody else can free it.
-            drop(unsafe { Box::from_raw(self.object_pointer()) });
+            // SAFETY: a record of this kind holds an initialised object, and is going away;
+            // nobody else can drop it.
+            unsafe { self.object_pointer().drop_in_place() };
         }
         let layout = self.layout();
         // SAFETY: as in `free_memory`.

@@ -95,17 +95,16 @@ impl Object {
         }
     }
 
-    /// Bytes on the heap behind the record, about.
+    /// Bytes on the heap behind the record, about; the object itself stands in the record.
     #[must_use]
     pub fn memory_len(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Self::String(bytes) => bytes.capacity() + 40,
-                Self::Hash(hash) => hash.memory_len(),
-                Self::List(list) => list.memory_len(),
-                Self::Set(set) => set.memory_len(),
-                Self::SortedSet(set) => set.memory_len(),
-            }
+        match self {
+            Self::String(bytes) => bytes.capacity() + 40,
+            Self::Hash(hash) => hash.memory_len(),
+            Self::List(list) => list.memory_len(),
+            Self::Set(set) => set.memory_len(),
+            Self::SortedSet(set) => set.memory_len(),
+        }
     }
 }
 
