@@ -271,7 +271,7 @@ fn finish(
         deliver::expire_met(node, session.db, entry.row, args, effects);
     }
     if let Some(wait) = effects.wait.take() {
-        return waiting_for_keys(wait, outcome.reply);
+        return waiting_for_keys(wait);
     }
     scratch.tally.changes(effects);
     if !effects.is_quiet() {
@@ -280,10 +280,11 @@ fn finish(
     Answer::Reply(outcome.reply)
 }
 
-/// The answer of a blocking command that found nothing.
-pub(crate) fn waiting_for_keys(wait: Wait, reply: Reply) -> Answer {
+/// The answer of a blocking command that found nothing. Whoever waits in vain gets a null array,
+/// as in Redis; the handler's reply is for those who may not wait, and differs (BLMOVE in MULTI).
+pub(crate) fn waiting_for_keys(wait: Wait) -> Answer {
     let timeout = wait.timeout_ms.map(std::time::Duration::from_millis);
-    Answer::Wait(Waiting::Keys { timeout, reply })
+    Answer::Wait(Waiting::Keys { timeout, reply: Reply::NilArray })
 }
 
 /// A command of the server's own table that a script calls; `None` if scripts may not.

@@ -59,11 +59,6 @@ fn linsert(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comman
 /// all. O(N).
 fn lrem(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let count = integer(args[2])?;
-    if count == i64::MIN {
-        return Err(CommandError::known(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
     let end = if count < 0 { End::Right } else { End::Left };
     let most = match usize::try_from(count.unsigned_abs()) {
         Ok(0) | Err(_) => usize::MAX,
