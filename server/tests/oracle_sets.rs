@@ -48,7 +48,7 @@ fn read_answer(from: &mut impl BufRead) -> Answer {
     line.truncate(line.len().saturating_sub(2));
     let count = |line: &[u8]| -> i64 { std::str::from_utf8(&line[1..]).unwrap().parse().unwrap() };
     match line[0] {
-        b'$' if count(&line) >= 0 => {
+        b'$' | b'=' if count(&line) >= 0 => {
             let mut bytes = vec![0; count(&line) as usize + 2];
             from.read_exact(&mut bytes).unwrap();
             bytes.truncate(bytes.len() - 2);
