@@ -23,15 +23,9 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("bulk_16", Reply::bulk(b"xxxxxxxxxxxxxxxx")),
         ("bulk_100", Reply::bulk(&[b'x'; 100])),
         ("bulk_4k", Reply::bulk(&[b'x'; 4096])),
-        (
-            "bulk_64k_shared",
-            Reply::Bulk(Blob::Heap(Bytes::from(vec![b'x'; 65_536]))),
-        ),
+        ("bulk_64k_shared", Reply::Bulk(Blob::Heap(Bytes::from(vec![b'x'; 65_536])))),
         ("double", Reply::Double(3.1)),
-        (
-            "array_of_10",
-            Reply::Array(members.iter().map(|m| Reply::bulk(m)).collect()),
-        ),
+        ("array_of_10", Reply::Array(members.iter().map(|m| Reply::bulk(m)).collect())),
         ("bulks_of_10", Reply::Bulks(bulks)),
     ]
 }

@@ -43,19 +43,12 @@ fn feed(limits: Limits, input: &[u8], steps: &[usize]) -> (Vec<Command>, Status)
         rest = &rest[step..];
         let parsed = parser.parse(&buf, &mut batch);
         let slices = batch.commands(&buf, &mut room);
-        commands.extend(
-            slices
-                .iter()
-                .map(|args| args.iter().map(|arg| arg.to_vec()).collect()),
-        );
+        commands.extend(slices.iter().map(|args| args.iter().map(|arg| arg.to_vec()).collect()));
         room.take_back(slices);
         assert!(parsed.consumed <= buf.len());
         if let Status::Partial { missing } = parsed.status {
             assert!(missing > 0, "something must be missing");
-            assert!(
-                missing <= BULK_LEN_MAX + 2,
-                "no more than one argument is announced"
-            );
+            assert!(missing <= BULK_LEN_MAX + 2, "no more than one argument is announced");
         }
         buf.drain(..parsed.consumed);
         if rest.is_empty() || matches!(parsed.status, Status::Failed(_)) {
@@ -84,10 +77,7 @@ fn check_limits(limits: Limits, commands: &[Command]) {
     let (args_max, bulk_len_max) = if limits.is_authenticated() {
         (ARGS_MAX, BULK_LEN_MAX)
     } else {
-        (
-            UNAUTHENTICATED_ARGS_MAX,
-            UNAUTHENTICATED_BULK_LEN_MAX.min(BULK_LEN_MAX),
-        )
+        (UNAUTHENTICATED_ARGS_MAX, UNAUTHENTICATED_BULK_LEN_MAX.min(BULK_LEN_MAX))
     };
     for command in commands {
         assert!(!command.is_empty());

@@ -1,1 +1,38 @@
-//! Holdfast.
+//! Locks over N independent Redis-protocol servers, by the RedLock algorithm.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), redlock_client::Error> {
+//! use redlock_client::RedLock;
+//! use std::time::Duration;
+//!
+//! let redlock = RedLock::builder().nodes(["redis://a", "redis://b", "redis://c"]).build()?;
+//! let guard = redlock.lock("orders:42", Duration::from_secs(10)).acquire().await?;
+//! guard.release().await
+//! # }
+//! ```
+//!
+//! **What a lock is worth.** A lease gives mutual exclusion only while timing is bounded; see
+//! [`Guarantee`]. Start reading at [`RedLock`], then [`Lock`] and [`Guard`].
+
+mod claim;
+mod client;
+mod clock;
+mod error;
+mod guard;
+mod lease;
+mod lock;
+mod net;
+mod owner;
+mod retry;
+mod round;
+mod run;
+mod stats;
+
+pub use client::{Builder, RedLock};
+pub use error::{Error, NodeCause, NodeFailure};
+pub use guard::{Guarantee, Guard, Lease};
+pub use lock::Lock;
+pub use net::tls::Tls;
+pub use owner::Owner;
+pub use retry::Retry;
+pub use stats::Stats;

@@ -1,2 +1,124 @@
-//! The `holdfast-server` binary.
-fn main() {}
+//! The `holdfast-server` binary: configuration, runtime, signals.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast::config::{Config, Request};
+use holdfast::net::listener::Listeners;
+use holdfast::node::{Node, Shutdown};
+use holdfast::observe::{logging, supervise};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: holdfast::alloc::CountingAlloc = holdfast::alloc::CountingAlloc;
+
+/// How long clients may take to be sent what they were answered.
+const DRAIN: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let config = match Config::from_args(std::env::args_os()) {
+        Ok(Request::Serve(config)) => *config,
+        Ok(Request::Print(text)) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = logging::start(&config) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "Can't open the log file: {error}");
+        return ExitCode::FAILURE;
+    }
+    let workers = config.settings().worker_threads();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("worker")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(config, workers));
+            runtime.shutdown_timeout(DRAIN);
+            code
+        }
+        Err(error) => {
+            tracing::error!("the worker threads could not be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config, workers: usize) -> ExitCode {
+    let node = Node::new(config);
+    if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
+        tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
+        return ExitCode::FAILURE;
+    }
+    let listeners = match Listeners::bind(&node) {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    write_pidfile(&node);
+    let addresses = listeners.addresses();
+    listeners.accept(&node);
+    tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
+    logging::set_role(logging::Role::Master);
+    tracing::info!(
+        "Ready to accept connections on {} ({workers} worker thread{})",
+        addresses.join(", "),
+        if workers == 1 { "" } else { "s" }
+    );
+    supervise::notify(&node.settings, "READY=1");
+    wait_for_end(&node).await;
+    supervise::notify(&node.settings, "STOPPING=1");
+    node.request_shutdown();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    remove_pidfile(&node);
+    tracing::warn!("Holdfast is now ready to exit, bye bye...");
+    ExitCode::SUCCESS
+}
+
+/// Completes at SIGTERM, SIGINT or SHUTDOWN.
+async fn wait_for_end(node: &Arc<Node>) {
+    let mut shutdown = node.shutdown_signal();
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be handled; stop the server with SHUTDOWN");
+        let _ = shutdown.wait_for(|state| *state != Shutdown::No).await;
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::warn!("Received SIGTERM scheduling shutdown..."),
+        _ = interrupt.recv() => tracing::warn!("Received SIGINT scheduling shutdown..."),
+        _ = shutdown.wait_for(|state| *state != Shutdown::No) => {
+            tracing::warn!("User requested shutdown...");
+        }
+    }
+}
+
+fn write_pidfile(node: &Node) {
+    let path = node.settings.pidfile();
+    if !path.is_empty() {
+        let path = holdfast::config::settings::path(&path);
+        if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
+            tracing::warn!("the pid file {} could not be written: {error}", path.display());
+        }
+    }
+}
+
+fn remove_pidfile(node: &Node) {
+    let path = node.settings.pidfile();
+    if !path.is_empty() {
+        let _ = std::fs::remove_file(holdfast::config::settings::path(&path));
+    }
+}

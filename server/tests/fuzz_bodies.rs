@@ -44,9 +44,8 @@ const WIRE: &[&[u8]] = &[
     b"\"",
 ];
 
-const GLOB: &[&[u8]] = &[
-    b"*", b"?", b"[", b"]", b"^", b"-", b"\\", b"a", b"b", b"A", b"Z", b"[^]", b"[a-c]", b"\xff",
-];
+const GLOB: &[&[u8]] =
+    &[b"*", b"?", b"[", b"]", b"^", b"-", b"\\", b"a", b"b", b"A", b"Z", b"[^]", b"[a-c]", b"\xff"];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
@@ -72,12 +71,7 @@ fn lines_at_the_limit() {
     for len in [65_535, 65_536, 65_537, 65_538] {
         for head in [&b""[..], b"*", b"*1\r\n$", b"*1\r\nx"] {
             for end in [&b""[..], b"\r\n", b"\n"] {
-                let input = [
-                    &[0, 255, 255, 255, 255, 255, 255, 0],
-                    head,
-                    &vec![b'1'; len],
-                    end,
-                ];
+                let input = [&[0, 255, 255, 255, 255, 255, 255, 0], head, &vec![b'1'; len], end];
                 parser::run(&input.concat());
             }
         }

@@ -4,10 +4,7 @@
 //! oracle_wire -- --ignored` runs it; the server's database is flushed. It was written against
 //! Redis 7.0.15 on x86-64.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test; helpers outside #[test] functions, too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test; helpers outside #[test] functions, too")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -54,12 +51,7 @@ impl Oracle {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line).unwrap();
         line.truncate(line.len().saturating_sub(2));
-        let count = || {
-            std::str::from_utf8(&line[1..])
-                .unwrap()
-                .parse::<i64>()
-                .unwrap()
-        };
+        let count = || std::str::from_utf8(&line[1..]).unwrap().parse::<i64>().unwrap();
         match line.first() {
             Some(b'$') if count() < 0 => Answer::Bulk(None),
             Some(b'$') => {
@@ -82,9 +74,7 @@ impl Oracle {
 /// The same inputs in every run.
 fn samples<T: std::fmt::Debug>(count: usize, strategy: impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
-    (0..count)
-        .map(|_| strategy.new_tree(&mut runner).unwrap().current())
-        .collect()
+    (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
 fn number_text() -> impl Strategy<Value = String> {
@@ -192,9 +182,8 @@ fn patterns_match_the_keys_that_redis_matches() {
             1 => any::<u8>(),
         ]
     };
-    let keys: BTreeSet<Vec<u8>> = samples(3000, prop::collection::vec(byte(), 0..6))
-        .into_iter()
-        .collect();
+    let keys: BTreeSet<Vec<u8>> =
+        samples(3000, prop::collection::vec(byte(), 0..6)).into_iter().collect();
     for key in &keys {
         oracle.send(&[vec![b"SET", key, b""]]);
     }
@@ -211,29 +200,16 @@ fn patterns_match_the_keys_that_redis_matches() {
     let mut matches = 0;
     for pattern in samples(6000, patterns) {
         let glob = Glob::new(&pattern);
-        let Answer::List(items) = oracle.ask(&[b"KEYS", &pattern]) else {
-            panic!("no list")
-        };
+        let Answer::List(items) = oracle.ask(&[b"KEYS", &pattern]) else { panic!("no list") };
         let expected: BTreeSet<Vec<u8>> = items
             .into_iter()
-            .filter_map(|item| {
-                if let Answer::Bulk(Some(key)) = item {
-                    Some(key)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|item| if let Answer::Bulk(Some(key)) = item { Some(key) } else { None })
             .collect();
-        let got: BTreeSet<Vec<u8>> = keys
-            .iter()
-            .filter(|key| glob.is_any() || glob.matches(key))
-            .cloned()
-            .collect();
+        let got: BTreeSet<Vec<u8>> =
+            keys.iter().filter(|key| glob.is_any() || glob.matches(key)).cloned().collect();
         matches += got.len();
         let show = |keys: BTreeSet<Vec<u8>>| -> Vec<String> {
-            keys.into_iter()
-                .map(|key| key.escape_ascii().to_string())
-                .collect()
+            keys.into_iter().map(|key| key.escape_ascii().to_string()).collect()
         };
         assert_eq!(show(got), show(expected), "{}", pattern.escape_ascii());
     }
@@ -263,6 +239,50 @@ fn inline_requests_split_as_in_redis() {
                 oracle = Oracle::connect();
             }
             Status::Partial { .. } => panic!("{line:?} is a whole line"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a Redis"]
+fn protocol_errors_are_those_of_redis() {
+    let requests = prop_oneof![
+        "\\*[0-9+a-]{0,3}\r\n",
+        "\\*1\r\n[$:*a\r\n '\"][0-9+a-]{0,3}\r\n",
+        "\\*1\r[\nx]\\$4\r[\nx]PING[\r\nx]{2}",
+        "\\*-?[0-9]{1,12}\r\n",
+        "\\*1\r\n\\$-?[0-9]{8,20}\r\n",
+    ];
+    let ping = b"*1\r\n$4\r\nPING\r\n";
+    for request in samples(600, requests) {
+        let request = request.as_bytes();
+        // 7.0 counts arguments up to 2^31 - 1, the protocol's documentation up to 2^20.
+        let limits = Limits::default().args_max(i32::MAX as usize);
+        let (mut parser, mut batch) = (RequestParser::new(limits), Batch::new());
+        let parsed = parser.parse(request, &mut batch);
+        let mut oracle = Oracle::connect();
+        oracle.0.get_mut().write_all(request).unwrap();
+        match parsed.status {
+            Status::Failed(error) => {
+                let expected = [b"-ERR ", &error.text()[..]].concat();
+                assert_eq!(oracle.answer(), Answer::Line(expected), "{}", request.escape_ascii());
+            }
+            // Both are between commands: both answer one more, after the first if there was one.
+            Status::Ready => {
+                oracle.0.get_mut().write_all(ping).unwrap();
+                for _ in 0..=batch.len() {
+                    let answer = oracle.answer();
+                    let pong = Answer::Line(b"+PONG".to_vec());
+                    assert_eq!(answer, pong, "{}", request.escape_ascii());
+                }
+            }
+            // Both wait; that Redis does, too, shows by its silence.
+            Status::Partial { .. } => {
+                let wait = std::time::Duration::from_millis(2);
+                oracle.0.get_ref().set_read_timeout(Some(wait)).unwrap();
+                let silent = oracle.0.get_mut().read(&mut [0]).is_err();
+                assert!(silent, "{}", request.escape_ascii());
+            }
         }
     }
 }

@@ -35,13 +35,13 @@ impl Context {
     /// A context at `now` in database 0, for tests and replay.
     #[must_use]
     pub fn at(now: UnixMillis, sequence: u64) -> Self {
-        Self {
-            db: DbIndex(0),
-            now,
-            seed: sequence,
-            sequence,
-            touch: Touch::Counts,
-        }
+        Self { db: DbIndex(0), now, seed: sequence, sequence, touch: Touch::Counts }
+    }
+
+    /// A context that only looks at `db` at `now`.
+    #[must_use]
+    pub fn in_db(db: DbIndex, now: UnixMillis) -> Self {
+        Self { db, ..Self::at(now, 0) }
     }
 
     /// The unit in which records note their last use: seconds, 24 bits.

@@ -37,13 +37,13 @@ impl EventClass {
     /// `t`
     pub const STREAM: Self = Self(1 << 10);
     /// `m`: a read found no key; not part of `A`.
-    pub const KEY_MISS: Self = Self(1 << 11);
+    pub const KEY_MISS: Self = Self(1 << 12);
     /// `d`
-    pub const MODULE: Self = Self(1 << 13);
+    pub const MODULE: Self = Self(1 << 11);
     /// `n`: a new key; not part of `A`.
-    pub const NEW: Self = Self(1 << 14);
+    pub const NEW: Self = Self(1 << 13);
     /// `k`: lock events; Holdfast's own, part of `A`.
-    pub const LOCK: Self = Self(1 << 15);
+    pub const LOCK: Self = Self(1 << 14);
     /// No class.
     pub const NONE: Self = Self(0);
 

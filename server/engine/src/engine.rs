@@ -8,20 +8,24 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-use crate::command::{Access, Args, Command, CommandTable, Flags, Handler, Scope};
+use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Scope};
 use crate::commands;
-use crate::context::Context;
+use crate::context::{Context, Touch};
 use crate::effects::Effects;
 use crate::error::CommandError;
-use crate::host::Host;
+use crate::host::{Alone, Host};
 use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
+use crate::raw::Value;
 use crate::reply::{CommandResult, Reply};
-use crate::time::DbIndex;
+use crate::script::{Sha, Shebang};
+use crate::scripts::Scripts;
+use crate::time::{DbIndex, UnixMillis};
 
 /// A node's whole state, and what runs commands on it.
 #[derive(Debug)]
 pub struct Engine {
     keyspace: Keyspace,
+    scripts: Scripts,
 }
 
 /// One command of a transaction.
@@ -62,21 +66,11 @@ pub struct Outcome {
 impl Outcome {
     fn of(reply: Reply, view: &View<'_>) -> Self {
         let (hits, misses, overdue) = view.lookups();
-        Self {
-            reply,
-            hits,
-            misses,
-            overdue,
-        }
+        Self { reply, hits, misses, overdue }
     }
 
     fn error(error: CommandError) -> Self {
-        Self {
-            reply: Reply::error(error),
-            hits: 0,
-            misses: 0,
-            overdue: false,
-        }
+        Self { reply: Reply::error(error), hits: 0, misses: 0, overdue: false }
     }
 }
 
@@ -107,15 +101,31 @@ impl Engine {
     /// An empty engine of `databases` databases; `seed` as for [`Keyspace::new`].
     #[must_use]
     pub fn new(databases: u16, seed: u64) -> Self {
-        Self {
-            keyspace: Keyspace::new(databases, seed),
-        }
+        Self { keyspace: Keyspace::new(databases, seed), scripts: Scripts::default() }
     }
 
     /// The keys.
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// The scripts known by name.
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// SCRIPT LOAD: keeps a script until SCRIPT FLUSH and returns its name.
+    ///
+    /// # Errors
+    /// `ERR Error compiling script …`, or an error in its first line.
+    pub fn load_script(&self, body: &[u8]) -> Result<Sha, CommandError> {
+        let sha = Sha::of(body);
+        let flags = Shebang::parse(body)?.flags;
+        commands::scripting::compile(self, &sha, body)?;
+        self.scripts.load(sha, body, flags);
+        Ok(sha)
     }
 
     /// Which shards a command needs.
@@ -127,15 +137,15 @@ impl Engine {
         {
             return Plan::One(self.place(db, key));
         }
+        if matches!(row.handler, Handler::Script(_)) && self.reaches_beyond_keys(row, args) {
+            return Plan::All;
+        }
         match row.scope {
             Scope::Free => Plan::Nothing,
             Scope::All => Plan::All,
             Scope::Db => Plan::Db(db),
             Scope::KeysUnlessDb
-                if args
-                    .iter()
-                    .skip(3)
-                    .any(|arg| arg.eq_ignore_ascii_case(b"db")) =>
+                if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"db")) =>
             {
                 Plan::All
             }
@@ -152,12 +162,17 @@ impl Engine {
         }
     }
 
+    /// Whether a script is known to touch keys that it does not declare.
+    fn reaches_beyond_keys(&self, row: &Command, args: Args<'_>) -> bool {
+        let Some(text) = args.get(1) else { return false };
+        let sha =
+            if row.name.starts_with("evalsha") { Sha::parse(text) } else { Some(Sha::of(text)) };
+        sha.and_then(|sha| self.scripts.find(&sha)).is_some_and(|script| script.is_undeclared())
+    }
+
     #[inline]
     fn place(&self, db: DbIndex, key: &[u8]) -> Place {
-        Place {
-            db,
-            shard: Keyspace::shard_of(self.keyspace.hash(key)),
-        }
+        Place { db, shard: Keyspace::shard_of(self.keyspace.hash(key)) }
     }
 
     /// Runs one command of the engine's table whose arity has been checked.
@@ -173,6 +188,7 @@ impl Engine {
         let plan = self.plan(row, args, context.db);
         let mode = match row.handler {
             Handler::Read(_) => LockMode::Read,
+            Handler::Script(_) if row.flags.has(Flags::READONLY) => LockMode::Read,
             _ => LockMode::Write,
         };
         let mut view = match View::lock(&self.keyspace, &plan, mode, context, host) {
@@ -184,7 +200,7 @@ impl Engine {
             Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
             Err(ScriptError::NeedsEverything) => {
                 drop(view);
-                self.run_with_everything(row, args, context, host, effects)
+                self.run_with_everything(row, args, mode, context, host, effects)
             }
         }
     }
@@ -194,12 +210,12 @@ impl Engine {
         &self,
         row: &'static Command,
         args: Args<'_>,
+        mode: LockMode,
         context: Context,
         host: &dyn Host,
         effects: &mut Effects,
     ) -> Outcome {
-        let mut view = match View::lock(&self.keyspace, &Plan::All, LockMode::Write, context, host)
-        {
+        let mut view = match View::lock(&self.keyspace, &Plan::All, mode, context, host) {
             Ok(view) => view,
             Err(error) => return Outcome::error(error),
         };
@@ -237,13 +253,12 @@ impl Engine {
         view: &mut View<'_>,
         effects: &mut Effects,
     ) -> CommandResult {
-        self.call(row, args, view, effects)
-            .map_err(|error| match error {
-                ScriptError::Command(error) => error,
-                ScriptError::NeedsEverything => {
-                    unreachable!("Invariant: a view of everything lacks nothing")
-                }
-            })
+        self.call(row, args, view, effects).map_err(|error| match error {
+            ScriptError::Command(error) => error,
+            ScriptError::NeedsEverything => {
+                unreachable!("Invariant: a view of everything lacks nothing")
+            }
+        })
     }
 
     /// Runs the steps as one: if every watched key is as WATCH saw it, all of them, else none.
@@ -260,14 +275,8 @@ impl Engine {
         effects: &mut Effects,
     ) -> Result<Option<Vec<Outcome>>, CommandError> {
         let plan = self.plan_of_transaction(steps, watches);
-        let reads_only = steps
-            .iter()
-            .all(|step| matches!(step.row.handler, Handler::Read(_)));
-        let mode = if reads_only {
-            LockMode::Read
-        } else {
-            LockMode::Write
-        };
+        let reads_only = steps.iter().all(|step| matches!(step.row.handler, Handler::Read(_)));
+        let mode = if reads_only { LockMode::Read } else { LockMode::Write };
         let mut view = View::lock(&self.keyspace, &plan, mode, context, host)?;
         for watch in watches {
             view.select(watch.db);
@@ -292,10 +301,8 @@ impl Engine {
     }
 
     fn plan_of_transaction(&self, steps: &[Step<'_>], watches: &[Watch]) -> Plan {
-        let mut places: SmallVec<[Place; 16]> = watches
-            .iter()
-            .map(|watch| self.place(watch.db, &watch.key))
-            .collect();
+        let mut places: SmallVec<[Place; 16]> =
+            watches.iter().map(|watch| self.place(watch.db, &watch.key)).collect();
         for step in steps {
             match self.plan(step.row, step.args, step.db) {
                 // A script may yet touch what it has not declared, when steps before it have
@@ -309,11 +316,20 @@ impl Engine {
                 Plan::Db(_) | Plan::All => return Plan::All,
             }
         }
-        if places.is_empty() {
-            Plan::Nothing
-        } else {
-            Plan::Some(places)
-        }
+        if places.is_empty() { Plan::Nothing } else { Plan::Some(places) }
+    }
+
+    /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
+    #[must_use]
+    pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
+        let context = Context { touch: Touch::Leaves, ..Context::in_db(db, now) };
+        let plan = Plan::One(self.place(db, key));
+        let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
+        let record = view.peek(key)?;
+        Some(match record.value() {
+            Value::Integer(_) | Value::String(_) => Group::String,
+            Value::Object(object) => object.group(),
+        })
     }
 
     /// The versions of keys, for WATCH; read under one lock.
@@ -327,20 +343,10 @@ impl Engine {
         host: &dyn Host,
     ) -> Result<Vec<Watch>, CommandError> {
         let places = keys.iter().map(|key| self.place(context.db, key)).collect();
-        let view = View::lock(
-            &self.keyspace,
-            &Plan::Some(places),
-            LockMode::Read,
-            context,
-            host,
-        )?;
+        let view = View::lock(&self.keyspace, &Plan::Some(places), LockMode::Read, context, host)?;
         Ok(keys
             .iter()
-            .map(|key| Watch {
-                db: context.db,
-                key: key.to_vec(),
-                version: view.version(key),
-            })
+            .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
             .collect())
     }
 }

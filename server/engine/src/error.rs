@@ -53,9 +53,7 @@ impl CommandError {
     /// An error whose text is known at compile time; begins with its code.
     #[must_use]
     pub const fn known(text: &'static str) -> Self {
-        Self {
-            text: Cow::Borrowed(text),
-        }
+        Self { text: Cow::Borrowed(text) }
     }
 
     /// An error made at run time; begins with its code. CR and LF become spaces, for an error
@@ -66,17 +64,13 @@ impl CommandError {
         if text.contains(['\r', '\n']) {
             text = text.replace(['\r', '\n'], " ");
         }
-        Self {
-            text: Cow::Owned(text),
-        }
+        Self { text: Cow::Owned(text) }
     }
 
     /// `ERR wrong number of arguments for 'name' command`
     #[must_use]
     pub fn wrong_arity(name: &str) -> Self {
-        Self::new(format!(
-            "ERR wrong number of arguments for '{name}' command"
-        ))
+        Self::new(format!("ERR wrong number of arguments for '{name}' command"))
     }
 
     /// `ERR invalid expire time in 'name' command`
@@ -89,10 +83,7 @@ impl CommandError {
     #[must_use]
     pub fn unknown_subcommand(name: &str, sub: &[u8]) -> Self {
         let sub = String::from_utf8_lossy(&sub[..sub.len().min(128)]).into_owned();
-        Self::new(format!(
-            "ERR unknown subcommand '{sub}'. Try {} HELP.",
-            name.to_uppercase()
-        ))
+        Self::new(format!("ERR unknown subcommand '{sub}'. Try {} HELP.", name.to_uppercase()))
     }
 
     /// The whole line, code first.

@@ -21,6 +21,11 @@ pub trait Host: Sync {
         false
     }
 
+    /// Whether commands that may grow memory are refused now (`maxmemory`).
+    fn is_out_of_memory(&self) -> bool {
+        false
+    }
+
     /// Called by a command that waits for a lock, every so often; an error ends the waiting.
     ///
     /// # Errors

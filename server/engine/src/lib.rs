@@ -16,6 +16,8 @@ pub mod keyspace;
 pub mod limits;
 pub mod raw;
 pub mod reply;
+pub mod script;
+pub mod scripts;
 #[cfg(test)]
 mod testing;
 pub mod time;

@@ -213,18 +213,14 @@ impl BulkList {
     pub fn with_capacity(count: usize, element_len: usize) -> Self {
         // A count comes from stored data, yet the guess must not become a huge reservation.
         let room = count.saturating_mul(element_len + 4).min(1 << 20);
-        Self {
-            packed: Vec::with_capacity(room),
-            count: 0,
-        }
+        Self { packed: Vec::with_capacity(room), count: 0 }
     }
 
     /// Appends a copy of `bytes`.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() < NIL_LEN as usize);
-        self.packed
-            .extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.packed.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         self.packed.extend_from_slice(bytes);
         self.count += 1;
     }

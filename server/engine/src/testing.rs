@@ -6,8 +6,10 @@ use crate::effects::{Effects, EventClass, Notice};
 use crate::engine::{Engine, Step, Watch, table};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
+use crate::keyspace::{LockMode, Plan, View};
 use crate::reply::Reply;
 use crate::time::{DbIndex, UnixMillis};
+use crate::value::Object;
 
 /// The time a bench starts at, ms.
 pub(crate) const START: i64 = 1_700_000_000_000;
@@ -44,10 +46,7 @@ impl Bench {
     /// The context of the next proposal.
     pub(crate) fn next_context(&mut self) -> Context {
         self.sequence += 1;
-        Context {
-            db: self.db,
-            ..Context::at(self.now, self.sequence)
-        }
+        Context { db: self.db, ..Context::at(self.now, self.sequence) }
     }
 
     /// Runs a command as the server would, its arguments bytes or text; the effects are those
@@ -65,9 +64,7 @@ impl Bench {
             Err(error) => return Reply::error(error),
         };
         let context = self.next_context();
-        self.engine
-            .run(row, &args, context, host, &mut self.effects)
-            .reply
+        self.engine.run(row, &args, context, host, &mut self.effects).reply
     }
 
     /// Runs a line of arguments without spaces in them.
@@ -82,17 +79,11 @@ impl Bench {
 
     /// Runs lines as one transaction; `None` if a watched key changed.
     pub(crate) fn transaction(&mut self, lines: &[&str], watches: &[Watch]) -> Option<Vec<Reply>> {
-        let split: Vec<Vec<&[u8]>> = lines
-            .iter()
-            .map(|line| line.split(' ').map(str::as_bytes).collect())
-            .collect();
+        let split: Vec<Vec<&[u8]>> =
+            lines.iter().map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
         let steps: Vec<Step<'_>> = split
             .iter()
-            .map(|args| Step {
-                row: find(args).expect("a known command"),
-                args,
-                db: self.db,
-            })
+            .map(|args| Step { row: find(args).expect("a known command"), args, db: self.db })
             .collect();
         let context = self.next_context();
         let outcomes = self
@@ -102,13 +93,21 @@ impl Bench {
         outcomes.map(|all| all.into_iter().map(|outcome| outcome.reply).collect())
     }
 
+    /// Puts something at `key` that is no string.
+    pub(crate) fn put_a_set(&mut self, key: &str) {
+        let context = self.next_context();
+        let engine = &self.engine;
+        let mut view =
+            View::lock(engine.keyspace(), &Plan::Db(context.db), LockMode::Write, context, &Alone)
+                .expect("nobody else locks");
+        let object = Object::Set(Default::default());
+        view.set_object(key.as_bytes(), object, None, &mut self.effects);
+    }
+
     /// What WATCH would note of a key.
     pub(crate) fn watch(&mut self, key: &str) -> Watch {
         let context = self.next_context();
-        self.engine
-            .watch(&[key.as_bytes()], context, &Alone)
-            .expect("nobody else locks")
-            .remove(0)
+        self.engine.watch(&[key.as_bytes()], context, &Alone).expect("nobody else locks").remove(0)
     }
 
     /// The keyspace events of the last command as `db:name key`, in order.
@@ -117,12 +116,9 @@ impl Bench {
             .notices
             .iter()
             .filter_map(|notice| match notice {
-                Notice::Event(event) => Some(format!(
-                    "{}:{} {}",
-                    event.db.0,
-                    event.name,
-                    event.key.escape_ascii()
-                )),
+                Notice::Event(event) => {
+                    Some(format!("{}:{} {}", event.db.0, event.name, event.key.escape_ascii()))
+                }
                 _ => None,
             })
             .collect()
@@ -158,11 +154,7 @@ fn find(args: &[&[u8]]) -> Result<&'static Command, CommandError> {
             .find_sub(row, sub)
             .ok_or_else(|| CommandError::unknown_subcommand(row.name, sub))?;
     }
-    if row.accepts(args.len()) {
-        Ok(row)
-    } else {
-        Err(CommandError::wrong_arity(&row.full_name()))
-    }
+    if row.accepts(args.len()) { Ok(row) } else { Err(CommandError::wrong_arity(&row.full_name())) }
 }
 
 /// A reply as text: `OK`, `nil`, `1`, `"bulk"`, `[a b]`, `{k: v}`, `-ERR …`.
@@ -192,9 +184,7 @@ pub(crate) fn show(reply: &Reply) -> String {
             format!("[{}]", bulks(items))
         }
         Reply::Map(pairs) | Reply::Pairs(pairs) => {
-            let pairs = pairs
-                .iter()
-                .map(|(key, value)| format!("{}: {}", show(key), show(value)));
+            let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         Reply::Error(error) => format!("-{error}"),

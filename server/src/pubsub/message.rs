@@ -22,31 +22,19 @@ impl PushMessage {
     /// A push of any kind: invalidations, confirmations. `items` are those of [`Reply::Push`].
     #[must_use]
     pub fn new(items: Vec<Reply>) -> Self {
-        Self {
-            reply: Reply::Push(items),
-            resp2: OnceLock::new(),
-            resp3: OnceLock::new(),
-        }
+        Self { reply: Reply::Push(items), resp2: OnceLock::new(), resp3: OnceLock::new() }
     }
 
     /// `message channel payload`
     #[must_use]
     pub fn message(channel: &[u8], payload: &[u8]) -> Self {
-        Self::new(vec![
-            Reply::bulk(b"message"),
-            Reply::bulk(channel),
-            Reply::bulk(payload),
-        ])
+        Self::new(vec![Reply::bulk(b"message"), Reply::bulk(channel), Reply::bulk(payload)])
     }
 
     /// `smessage channel payload`
     #[must_use]
     pub fn shard_message(channel: &[u8], payload: &[u8]) -> Self {
-        Self::new(vec![
-            Reply::bulk(b"smessage"),
-            Reply::bulk(channel),
-            Reply::bulk(payload),
-        ])
+        Self::new(vec![Reply::bulk(b"smessage"), Reply::bulk(channel), Reply::bulk(payload)])
     }
 
     /// `pmessage pattern channel payload`

@@ -38,6 +38,12 @@ pub(super) enum Kind {
     ShardChannel,
 }
 
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("channels", &self.channels.len()).finish_non_exhaustive()
+    }
+}
+
 impl Registry {
     /// Nobody listens.
     #[must_use]
@@ -50,15 +56,13 @@ impl Registry {
     ///
     /// Complexity: O(subscribers + patterns).
     pub fn publish(&self, channel: &[u8], payload: &[u8]) -> usize {
-        let mut receivers = topic(&self.channels, channel).map_or(0, |topic| {
-            topic.publish(|| PushMessage::message(channel, payload))
-        });
+        let mut receivers = topic(&self.channels, channel)
+            .map_or(0, |topic| topic.publish(|| PushMessage::message(channel, payload)));
         if self.pattern_count.load(Ordering::Acquire) > 0 {
             for pattern in self.matching_patterns(channel) {
                 let text = pattern.glob.pattern();
-                receivers += pattern
-                    .topic
-                    .publish(|| PushMessage::pattern_message(text, channel, payload));
+                receivers +=
+                    pattern.topic.publish(|| PushMessage::pattern_message(text, channel, payload));
             }
         }
         receivers
@@ -66,9 +70,8 @@ impl Registry {
 
     /// Delivers `payload` to the shard channel's subscribers; returns to how many.
     pub fn publish_shard(&self, channel: &[u8], payload: &[u8]) -> usize {
-        topic(&self.shard_channels, channel).map_or(0, |topic| {
-            topic.publish(|| PushMessage::shard_message(channel, payload))
-        })
+        topic(&self.shard_channels, channel)
+            .map_or(0, |topic| topic.publish(|| PushMessage::shard_message(channel, payload)))
     }
 
     /// Channels somebody subscribed to (not by pattern), those matching `glob` only if given;
@@ -94,6 +97,17 @@ impl Registry {
     #[must_use]
     pub fn shard_subscriber_count(&self, channel: &[u8]) -> usize {
         topic(&self.shard_channels, channel).map_or(0, |topic| topic.len())
+    }
+
+    /// How many clients a message to `channel` would reach now, patterns included.
+    #[must_use]
+    pub fn receiver_count(&self, channel: &[u8]) -> usize {
+        let by_pattern: usize = if self.pattern_count.load(Ordering::Acquire) > 0 {
+            self.matching_patterns(channel).iter().map(|pattern| pattern.topic.len()).sum()
+        } else {
+            0
+        };
+        self.subscriber_count(channel) + by_pattern
     }
 
     /// How many different patterns are subscribed to.
@@ -142,15 +156,9 @@ impl Registry {
     pub(super) fn enter_pattern(&self, pattern: &Bytes, id: u64, sink: &Arc<dyn PushSink>) {
         loop {
             let present = {
-                let mut patterns = self
-                    .patterns
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
                 let present = Arc::clone(patterns.entry(pattern.clone()).or_insert_with(|| {
-                    Arc::new(Pattern {
-                        glob: Glob::new(pattern),
-                        topic: Topic::default(),
-                    })
+                    Arc::new(Pattern { glob: Glob::new(pattern), topic: Topic::default() })
                 }));
                 self.pattern_count.store(patterns.len(), Ordering::Release);
                 present
@@ -170,14 +178,8 @@ impl Registry {
         let Some(left) = present.filter(|present| present.topic.leave(id)) else {
             return;
         };
-        let mut patterns = self
-            .patterns
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if patterns
-            .get(pattern)
-            .is_some_and(|present| Arc::ptr_eq(present, &left))
-        {
+        let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
+        if patterns.get(pattern).is_some_and(|present| Arc::ptr_eq(present, &left)) {
             patterns.remove(pattern);
         }
         self.pattern_count.store(patterns.len(), Ordering::Release);
@@ -186,9 +188,7 @@ impl Registry {
     /// The patterns that match, taken out of the map's lock.
     fn matching_patterns(&self, channel: &[u8]) -> SmallVec<[Arc<Pattern>; 8]> {
         let patterns = self.patterns.read().unwrap_or_else(PoisonError::into_inner);
-        let matching = patterns
-            .values()
-            .filter(|pattern| pattern.glob.matches(channel));
+        let matching = patterns.values().filter(|pattern| pattern.glob.matches(channel));
         matching.map(Arc::clone).collect()
     }
 }

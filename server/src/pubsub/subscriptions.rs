@@ -30,6 +30,12 @@ pub struct Subscriptions {
     shard_channels: HashSet<Bytes>,
 }
 
+impl std::fmt::Debug for Subscriptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriptions").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
+}
+
 impl Subscriptions {
     /// No subscriptions yet. `client_id` is unique among the clients of the registry.
     #[must_use]
@@ -49,8 +55,7 @@ impl Subscriptions {
         let Some(channel) = insert(&mut self.channels, channel) else {
             return false;
         };
-        self.registry
-            .enter(Kind::Channel, &channel, self.client_id, &self.sink);
+        self.registry.enter(Kind::Channel, &channel, self.client_id, &self.sink);
         true
     }
 
@@ -59,8 +64,7 @@ impl Subscriptions {
         let Some(channel) = insert(&mut self.shard_channels, channel) else {
             return false;
         };
-        self.registry
-            .enter(Kind::ShardChannel, &channel, self.client_id, &self.sink);
+        self.registry.enter(Kind::ShardChannel, &channel, self.client_id, &self.sink);
         true
     }
 
@@ -69,8 +73,7 @@ impl Subscriptions {
         let Some(pattern) = insert(&mut self.patterns, pattern) else {
             return false;
         };
-        self.registry
-            .enter_pattern(&pattern, self.client_id, &self.sink);
+        self.registry.enter_pattern(&pattern, self.client_id, &self.sink);
         true
     }
 
@@ -88,8 +91,7 @@ impl Subscriptions {
         if !self.shard_channels.remove(channel) {
             return Left::WasNotIn;
         }
-        self.registry
-            .leave(Kind::ShardChannel, channel, self.client_id);
+        self.registry.leave(Kind::ShardChannel, channel, self.client_id);
         Left::Left
     }
 
@@ -108,8 +110,7 @@ impl Subscriptions {
             self.registry.leave(Kind::Channel, &channel, self.client_id);
         }
         for channel in std::mem::take(&mut self.shard_channels) {
-            self.registry
-                .leave(Kind::ShardChannel, &channel, self.client_id);
+            self.registry.leave(Kind::ShardChannel, &channel, self.client_id);
         }
         for pattern in std::mem::take(&mut self.patterns) {
             self.registry.leave_pattern(&pattern, self.client_id);

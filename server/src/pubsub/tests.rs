@@ -30,10 +30,7 @@ impl Outbox {
 
 fn client(registry: &Arc<Registry>, id: u64) -> (Subscriptions, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::default());
-    (
-        Subscriptions::new(Arc::clone(registry), id, outbox.clone()),
-        outbox,
-    )
+    (Subscriptions::new(Arc::clone(registry), id, outbox.clone()), outbox)
 }
 
 #[test]
@@ -46,15 +43,7 @@ fn a_message_reaches_channels_and_patterns() {
     assert!(one.subscribe_pattern(b"news.*"));
     assert!(two.subscribe_pattern(b"n*"));
     assert!(two.subscribe_shard(b"news.art"));
-    assert_eq!(
-        (
-            one.count(),
-            one.shard_count(),
-            two.count(),
-            two.shard_count()
-        ),
-        (2, 0, 1, 1)
-    );
+    assert_eq!((one.count(), one.shard_count(), two.count(), two.shard_count()), (2, 0, 1, 1));
 
     assert_eq!(registry.publish(b"news.art", b"hi"), 3);
     assert_eq!(registry.publish(b"news.tech", b"yo"), 2);
@@ -63,19 +52,11 @@ fn a_message_reaches_channels_and_patterns() {
     assert_eq!(registry.publish_shard(b"news.tech", b"s"), 0);
     assert_eq!(
         one_box.texts(),
-        [
-            "message news.art hi",
-            "pmessage news.* news.art hi",
-            "pmessage news.* news.tech yo"
-        ]
+        ["message news.art hi", "pmessage news.* news.art hi", "pmessage news.* news.tech yo"]
     );
     assert_eq!(
         two_box.texts(),
-        [
-            "pmessage n* news.art hi",
-            "pmessage n* news.tech yo",
-            "smessage news.art s"
-        ]
+        ["pmessage n* news.art hi", "pmessage n* news.tech yo", "smessage news.art s"]
     );
 }
 
@@ -96,23 +77,13 @@ fn introspection_counts_what_is_there() {
         names
     };
     assert_eq!(sorted(registry.channels(None)), [&b"a1"[..], b"a2", b"b1"]);
-    assert_eq!(
-        sorted(registry.channels(Some(&Glob::new(b"a*")))),
-        [&b"a1"[..], b"a2"]
-    );
+    assert_eq!(sorted(registry.channels(Some(&Glob::new(b"a*")))), [&b"a1"[..], b"a2"]);
     assert_eq!(registry.shard_channels(None), [&b"s1"[..]]);
     assert_eq!(registry.subscriber_count(b"a1"), 2);
     assert_eq!(registry.subscriber_count(b"none"), 0);
     assert_eq!(registry.shard_subscriber_count(b"s1"), 1);
-    assert_eq!(
-        registry.pattern_count(),
-        1,
-        "patterns are counted, not their subscribers"
-    );
-    assert_eq!(
-        (registry.channel_count(), registry.shard_channel_count()),
-        (3, 1)
-    );
+    assert_eq!(registry.pattern_count(), 1, "patterns are counted, not their subscribers");
+    assert_eq!((registry.channel_count(), registry.shard_channel_count()), (3, 1));
 }
 
 #[test]
@@ -127,10 +98,7 @@ fn leaving_leaves_nothing_behind() {
     assert_eq!(one.unsubscribe_pattern(b"*"), Left::Left);
     assert_eq!(one.unsubscribe_shard(b"s"), Left::Left);
     assert!(one.is_empty());
-    assert_eq!(
-        registry.publish(b"a", b"x") + registry.publish_shard(b"s", b"x"),
-        0
-    );
+    assert_eq!(registry.publish(b"a", b"x") + registry.publish_shard(b"s", b"x"), 0);
     one.subscribe(b"b");
     one.subscribe_pattern(b"b*");
     one.subscribe_shard(b"b");
@@ -183,10 +151,7 @@ fn each_publishers_messages_keep_their_order_for_all_in_one_order() {
     }
     for publisher in 0..PUBLISHERS {
         let prefix = format!("message c {publisher}:");
-        let own: Vec<_> = first
-            .iter()
-            .filter(|text| text.starts_with(&prefix))
-            .collect();
+        let own: Vec<_> = first.iter().filter(|text| text.starts_with(&prefix)).collect();
         assert_eq!(own.len(), MESSAGES);
         assert!(own.is_sorted());
     }

@@ -59,27 +59,15 @@ impl Topic {
         if state.closed {
             return Entered::Closed;
         }
-        debug_assert!(
-            state
-                .subscribers
-                .iter()
-                .all(|other| other.client_id != client_id)
-        );
-        state.subscribers.push(Subscriber {
-            client_id,
-            sink: Arc::clone(sink),
-        });
+        debug_assert!(state.subscribers.iter().all(|other| other.client_id != client_id));
+        state.subscribers.push(Subscriber { client_id, sink: Arc::clone(sink) });
         Entered::Yes
     }
 
     /// Removes a client; `true` if none is left, and the topic must leave its map.
     pub(super) fn leave(&self, client_id: u64) -> bool {
         let mut state = self.state();
-        if let Some(at) = state
-            .subscribers
-            .iter()
-            .position(|other| other.client_id == client_id)
-        {
+        if let Some(at) = state.subscribers.iter().position(|other| other.client_id == client_id) {
             state.subscribers.swap_remove(at);
         }
         state.closed = state.subscribers.is_empty();

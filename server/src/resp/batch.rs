@@ -26,10 +26,7 @@ impl Span {
 
     /// The same bytes once `by` bytes before them are gone.
     pub(super) fn moved_back(self, by: usize) -> Self {
-        Self {
-            start: self.start - by,
-            len: self.len,
-        }
+        Self { start: self.start - by, len: self.len }
     }
 }
 
@@ -71,9 +68,7 @@ impl Batch {
         buf: &'a [u8],
     ) -> impl ExactSizeIterator<Item = &'a [u8]> {
         let from = if index == 0 { 0 } else { self.ends[index - 1] };
-        self.spans[from..self.ends[index]]
-            .iter()
-            .map(move |span| self.bytes(*span, buf))
+        self.spans[from..self.ends[index]].iter().map(move |span| self.bytes(*span, buf))
     }
 
     /// All commands as slices of byte slices; `room` lends the memory, see [`ArgRoom`].
@@ -83,15 +78,8 @@ impl Batch {
     #[must_use]
     pub fn commands<'a>(&'a self, buf: &'a [u8], room: &mut ArgRoom) -> Commands<'a> {
         let mut args = room.lend();
-        args.extend(
-            self.spans[..self.spans_complete()]
-                .iter()
-                .map(|span| self.bytes(*span, buf)),
-        );
-        Commands {
-            args,
-            ends: &self.ends,
-        }
+        args.extend(self.spans[..self.spans_complete()].iter().map(|span| self.bytes(*span, buf)));
+        Commands { args, ends: &self.ends }
     }
 
     /// Forgets the commands, keeps (most of) the memory.
@@ -133,8 +121,7 @@ impl Batch {
 
     /// Ends the unquoted argument that began at `mark`.
     pub(super) fn end_unquoted(&mut self, mark: usize) {
-        self.spans
-            .push(Span::new(UNQUOTED | mark, self.unquoted.len() - mark));
+        self.spans.push(Span::new(UNQUOTED | mark, self.unquoted.len() - mark));
     }
 
     #[inline]

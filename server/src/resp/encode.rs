@@ -85,8 +85,7 @@ fn write_other<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
         Reply::Ok | Reply::Integer(_) | Reply::Bulk(_) | Reply::Nil => write(reply, protocol, out),
         Reply::Simple(text) => line(b'+', text.as_bytes(), out.tail()),
         Reply::NilArray => {
-            out.tail()
-                .extend_from_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" });
+            out.tail().extend_from_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" });
         }
         Reply::Double(value) => double(*value, protocol, out.tail()),
         Reply::Bool(yes) => out.tail().extend_from_slice(match (resp3, yes) {
@@ -113,11 +112,7 @@ fn write_other<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
             }
         }
         Reply::Pairs(pairs) => {
-            header(
-                b'*',
-                if resp3 { pairs.len() } else { 2 * pairs.len() },
-                out.tail(),
-            );
+            header(b'*', if resp3 { pairs.len() } else { 2 * pairs.len() }, out.tail());
             for (first, second) in pairs {
                 if resp3 {
                     out.tail().extend_from_slice(b"*2\r\n");
@@ -220,11 +215,7 @@ fn short_bulk<const N: usize>(len: usize, room: &[u8; N], out: &mut Vec<u8>) {
     };
     bytes[start..][..N].copy_from_slice(room);
     bytes[start + len..][..2].copy_from_slice(b"\r\n");
-    Scratch {
-        bytes,
-        len: start + len + 2,
-    }
-    .append_to(out);
+    Scratch { bytes, len: start + len + 2 }.append_to(out);
 }
 
 /// The bytes of a bulk whose header stands, and its line end.
@@ -278,11 +269,7 @@ fn number_line(head: &[u8; 2], negative: bool, mut n: u64, out: &mut Vec<u8>) {
         bytes[at - 1] = b'0' + n as u8;
     }
     bytes[end..][..2].copy_from_slice(b"\r\n");
-    Scratch {
-        bytes,
-        len: end + 2,
-    }
-    .append_to(out);
+    Scratch { bytes, len: end + 2 }.append_to(out);
 }
 
 /// `00` to `99`: two digits for one division.

@@ -162,23 +162,9 @@ mod tests {
 
     #[test]
     fn quotes_that_do_not_close_are_an_error() {
-        for line in [
-            &b"\""[..],
-            b"'",
-            b"a \"b",
-            b"\"a\"b",
-            b"'b'c",
-            b"ab\"",
-            b"\"\\\"",
-            b"\"a\\",
-        ] {
+        for line in [&b"\""[..], b"'", b"a \"b", b"\"a\"b", b"'b'c", b"ab\"", b"\"\\\"", b"\"a\\"] {
             let got = words(line);
-            assert_eq!(
-                got,
-                Err(ProtocolError::UnbalancedQuotes),
-                "{}",
-                line.escape_ascii()
-            );
+            assert_eq!(got, Err(ProtocolError::UnbalancedQuotes), "{}", line.escape_ascii());
         }
     }
 }

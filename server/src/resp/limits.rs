@@ -23,11 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            args_max: ARGS_MAX_DEFAULT,
-            bulk_len_max: BULK_LEN_MAX_DEFAULT,
-            authenticated: true,
-        }
+        Self { args_max: ARGS_MAX_DEFAULT, bulk_len_max: BULK_LEN_MAX_DEFAULT, authenticated: true }
     }
 }
 
@@ -36,10 +32,7 @@ impl Limits {
     #[must_use]
     pub fn with_bulk_len_max(bulk_len_max: usize) -> Self {
         // Two bytes of CRLF follow every bulk, so a length near usize::MAX must not wrap.
-        Self {
-            bulk_len_max: bulk_len_max.min(isize::MAX as usize / 2),
-            ..Self::default()
-        }
+        Self { bulk_len_max: bulk_len_max.min(isize::MAX as usize / 2), ..Self::default() }
     }
 
     /// The same limits with another number of arguments.
@@ -51,19 +44,13 @@ impl Limits {
     /// The same limits for a client that still owes a password.
     #[must_use]
     pub fn unauthenticated(self) -> Self {
-        Self {
-            authenticated: false,
-            ..self
-        }
+        Self { authenticated: false, ..self }
     }
 
     /// The same limits for a client that has shown its password or needs none.
     #[must_use]
     pub fn authenticated(self) -> Self {
-        Self {
-            authenticated: true,
-            ..self
-        }
+        Self { authenticated: true, ..self }
     }
 
     /// Whether the larger limits hold.
@@ -74,11 +61,7 @@ impl Limits {
 
     /// The count up to which no check can fail: the hot path compares with this alone.
     pub(super) fn args_allowed(self) -> usize {
-        if self.authenticated {
-            self.args_max
-        } else {
-            self.args_max.min(UNAUTHENTICATED_ARGS_MAX)
-        }
+        if self.authenticated { self.args_max } else { self.args_max.min(UNAUTHENTICATED_ARGS_MAX) }
     }
 
     /// The bulk length up to which no check can fail.
@@ -148,11 +131,7 @@ impl ProtocolError {
             Self::ExpectedBulk(got) => {
                 let mut text = b"Protocol error: expected '$', got '".to_vec();
                 // An error is one line; Redis, too, sends a blank for a line end.
-                text.push(if matches!(got, b'\r' | b'\n') {
-                    b' '
-                } else {
-                    got
-                });
+                text.push(if matches!(got, b'\r' | b'\n') { b' ' } else { got });
                 text.push(b'\'');
                 return text;
             }

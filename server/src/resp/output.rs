@@ -198,11 +198,7 @@ mod tests {
             output.advance(1000);
         }
         assert_eq!(output.len(), 1000);
-        assert!(
-            output.tail.capacity() < 8 * TAIL_KEPT_MAX,
-            "{}",
-            output.tail.capacity()
-        );
+        assert!(output.tail.capacity() < 8 * TAIL_KEPT_MAX, "{}", output.tail.capacity());
     }
 
     proptest! {

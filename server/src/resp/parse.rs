@@ -73,11 +73,7 @@ impl RequestParser {
     /// A parser at the start of a connection.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            bulk_len: LEN_UNKNOWN,
-            ..Self::default()
-        }
+        Self { limits, bulk_len: LEN_UNKNOWN, ..Self::default() }
     }
 
     /// The limits that hold now.
@@ -116,10 +112,7 @@ impl RequestParser {
     fn run(&mut self, buf: &[u8], batch: &mut Batch, take: Take) -> Parsed {
         batch.clear();
         if let Some(error) = self.failed {
-            return Parsed {
-                consumed: 0,
-                status: Status::Failed(error),
-            };
+            return Parsed { consumed: 0, status: Status::Failed(error) };
         }
         // The arguments found so far go on in the batch; swapping makes that free of charge.
         std::mem::swap(&mut batch.spans, &mut self.pending);
@@ -152,10 +145,7 @@ impl RequestParser {
             }
         };
         self.at -= start;
-        Parsed {
-            consumed: start,
-            status,
-        }
+        Parsed { consumed: start, status }
     }
 
     /// Moves the arguments of the command under way from the batch to the parser.
@@ -165,12 +155,7 @@ impl RequestParser {
             // The command has been under way before, may be long, and is moved as a whole.
             std::mem::swap(&mut batch.spans, &mut self.pending);
         } else {
-            self.pending.extend(
-                batch
-                    .spans
-                    .drain(complete..)
-                    .map(|span| span.moved_back(start)),
-            );
+            self.pending.extend(batch.spans.drain(complete..).map(|span| span.moved_back(start)));
         }
     }
 
@@ -234,9 +219,7 @@ impl RequestParser {
             if next > buf.len() {
                 (self.at, self.args_left) = (at, left);
                 (self.bulk_len, self.searched) = (len, 0);
-                return Err(Stop::Partial {
-                    missing: next - buf.len(),
-                });
+                return Err(Stop::Partial { missing: next - buf.len() });
             }
             batch.spans.push(Span::new(at, len));
             at = next;
@@ -314,15 +297,9 @@ fn small_number(rest: &[u8]) -> Option<(usize, usize)> {
     match *rest {
         [_, a @ b'0'..=b'9', b'\r', _, ..] => Some((digit(a), 4)),
         [_, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, ..] => Some((digit(a) * 10 + digit(b), 5)),
-        [
-            _,
-            a @ b'1'..=b'9',
-            b @ b'0'..=b'9',
-            c @ b'0'..=b'9',
-            b'\r',
-            _,
-            ..,
-        ] => Some((digit(a) * 100 + digit(b) * 10 + digit(c), 6)),
+        [_, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', _, ..] => {
+            Some((digit(a) * 100 + digit(b) * 10 + digit(c), 6))
+        }
         _ => None,
     }
 }

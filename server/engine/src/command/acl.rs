@@ -33,10 +33,7 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
     when(flags.has(Flags::FAST), "@fast");
     when(!flags.has(Flags::FAST), "@slow");
     when(flags.has(Flags::BLOCKING), "@blocking");
-    when(
-        flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS),
-        "@dangerous",
-    );
+    when(flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS), "@dangerous");
     when(command.group == Group::Connection, "@connection");
     when(command.group == Group::Transactions, "@transaction");
     when(scripting, "@scripting");

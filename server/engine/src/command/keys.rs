@@ -56,7 +56,7 @@ pub enum Access {
     Overwrite,
     /// `RM DELETE`
     Delete,
-    /// `RW DELETE`: removes part of the value without telling what was there.
+    /// `RW DELETE`: removes part of it.
     Remove,
     /// `RW ACCESS DELETE`
     Take,
@@ -106,29 +106,13 @@ impl KeySpec {
     /// Every `step`-th argument from `first`; `last` as in [`Find::Range`].
     #[must_use]
     pub const fn range(first: usize, last: i64, step: usize, access: Access) -> Self {
-        Self {
-            begin: Begin::Index(first),
-            find: Find::Range {
-                last,
-                step,
-                limit: 0,
-            },
-            access,
-        }
+        Self { begin: Begin::Index(first), find: Find::Range { last, step, limit: 0 }, access }
     }
 
     /// A count at argument `at`, its keys right behind it.
     #[must_use]
     pub const fn counted(at: usize, access: Access) -> Self {
-        Self {
-            begin: Begin::Index(at),
-            find: Find::Count {
-                at: 0,
-                first: 1,
-                step: 1,
-            },
-            access,
-        }
+        Self { begin: Begin::Index(at), find: Find::Count { at: 0, first: 1, step: 1 }, access }
     }
 }
 
@@ -163,13 +147,11 @@ impl Command {
     #[must_use]
     pub fn single_key(&self) -> Option<usize> {
         match self.keys {
-            [
-                KeySpec {
-                    begin: Begin::Index(index),
-                    find: Find::Range { last: 0, .. },
-                    ..
-                },
-            ] if matches!(self.scope, Scope::Keys) => Some(*index),
+            [KeySpec { begin: Begin::Index(index), find: Find::Range { last: 0, .. }, .. }]
+                if matches!(self.scope, Scope::Keys) =>
+            {
+                Some(*index)
+            }
             _ => None,
         }
     }
@@ -193,8 +175,7 @@ impl Command {
                     let end = if last >= 0 {
                         begin + last as usize
                     } else if limit <= 1 {
-                        len.checked_sub(last.unsigned_abs() as usize)
-                            .ok_or(KeysError::Invalid)?
+                        len.checked_sub(last.unsigned_abs() as usize).ok_or(KeysError::Invalid)?
                     } else {
                         begin + (len.saturating_sub(begin)) / limit + last.unsigned_abs() as usize
                             - 2
@@ -271,14 +252,8 @@ fn begin_of(begin: Begin, args: Args<'_>) -> Option<usize> {
 pub(super) fn legacy_triple(specs: &[KeySpec]) -> (i64, i64, i64) {
     let mut triple: Option<(i64, i64, i64)> = None;
     for spec in specs {
-        let (
-            Begin::Index(begin),
-            Find::Range {
-                last,
-                step,
-                limit: 0 | 1,
-            },
-        ) = (spec.begin, spec.find)
+        let (Begin::Index(begin), Find::Range { last, step, limit: 0 | 1 }) =
+            (spec.begin, spec.find)
         else {
             continue;
         };

@@ -61,9 +61,7 @@ impl<'a> Options<'a> {
     /// The options of `args` from index `first` on.
     #[must_use]
     pub fn after(args: Args<'a>, first: usize) -> Self {
-        Self {
-            rest: args.get(first..).unwrap_or_default(),
-        }
+        Self { rest: args.get(first..).unwrap_or_default() }
     }
 
     /// The value that follows the option just read.
@@ -125,11 +123,7 @@ impl ExpiryForm {
             Self::InSeconds | Self::AtSecond => number.checked_mul(SECOND_MS)?,
             Self::InMillis | Self::AtMilli => number,
         };
-        if self.is_absolute() {
-            Some(UnixMillis(ms))
-        } else {
-            now.checked_add_ms(ms)
-        }
+        if self.is_absolute() { Some(UnixMillis(ms)) } else { now.checked_add_ms(ms) }
     }
 }
 
@@ -179,10 +173,7 @@ mod tests {
             let error = CommandError::invalid_expire("set");
             assert_eq!(resolve(form, text), Err(error));
         }
-        assert_eq!(
-            resolve(ExpiryForm::InMillis, "1x"),
-            Err(CommandError::NOT_AN_INTEGER)
-        );
+        assert_eq!(resolve(ExpiryForm::InMillis, "1x"), Err(CommandError::NOT_AN_INTEGER));
     }
 
     #[test]

@@ -55,7 +55,6 @@ impl CommandTable {
     #[must_use]
     pub fn find_sub(&self, container: &Command, name: &[u8]) -> Option<&'static Command> {
         let rows = self.by_name.get(container.name.as_bytes())?.subcommands;
-        rows.iter()
-            .find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
+        rows.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
     }
 }

@@ -1,7 +1,12 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
+pub mod hash;
 pub mod keys;
+pub mod list;
+#[cfg(test)]
+mod model;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod sorted_set;
@@ -24,9 +29,20 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::copy::ROWS,
     keys::browse::ROWS,
     keys::object::ROWS,
+    scripting::ROWS,
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,
+    hash::fields::ROWS,
+    hash::whole::ROWS,
+    hash::counter::ROWS,
+    hash::expire::ROWS,
+    hash::lifetime::ROWS,
+    list::ends::ROWS,
+    list::read::ROWS,
+    list::inside::ROWS,
+    list::moves::ROWS,
+    list::blocking::ROWS,
     set::basic::ROWS,
     set::random::ROWS,
     set::algebra::ROWS,

@@ -48,7 +48,6 @@ impl Keyspace {
                     });
                     if let Some((record, _)) = expired {
                         effects.expired_keys += 1;
-                        effects.changed(1);
                         effects.event(EventClass::EXPIRED, "expired", db_index, record.key());
                         drop_later(record, effects);
                     }
@@ -93,13 +92,11 @@ impl Keyspace {
         let Some(mut table) = found.map.shards()[shard].try_write() else {
             return;
         };
-        let expired = table.remove_entry(hash, |(record, _)| {
-            record.key() == key && record.is_expired(now)
-        });
+        let expired =
+            table.remove_entry(hash, |(record, _)| record.key() == key && record.is_expired(now));
         if let Some((record, _)) = expired {
             found.sides[shard].move_expiry(hash, record.expires_at(), None);
             effects.expired_keys += 1;
-            effects.changed(1);
             effects.event(EventClass::EXPIRED, "expired", db, key);
             drop_later(record, effects);
         }

@@ -114,15 +114,8 @@ impl Keyspace {
                 None => wait_for(lock, mode, host)?,
             };
             let mut shards = SmallVec::new();
-            shards.push(HeldShard {
-                place: *place,
-                db,
-                guard,
-            });
-            return Ok(Held {
-                shards,
-                everything: None,
-            });
+            shards.push(HeldShard { place: *place, db, guard });
+            return Ok(Held { shards, everything: None });
         }
         self.lock_several(plan, mode, host)
     }
@@ -184,11 +177,7 @@ impl Keyspace {
                         }
                     }
                 };
-                shards.push(HeldShard {
-                    place: *place,
-                    db,
-                    guard,
-                });
+                shards.push(HeldShard { place: *place, db, guard });
             }
             return Ok(Held { shards, everything });
         }

@@ -3,7 +3,7 @@
 //! A database is a [`DashMap`] used through its raw shards: a command locks the shards it
 //! needs once, in ascending order, and works on them through a [`View`]. No call of DashMap's
 //! own is made while a guard is held, and no guard outlives a command. Beside every shard
-//! stands a [`Side`] with what belongs to the shard but not to a key: the order of expiries,
+//! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
@@ -13,7 +13,7 @@ mod side;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
@@ -110,6 +110,15 @@ impl Keyspace {
 
     fn guard_creation(&self) -> MutexGuard<'_, ()> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `guard_creation`, without waiting.
+    fn try_guard_creation(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.creating.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The database, created if this is its first use. Must not be called while shards are held,
@@ -217,7 +226,8 @@ fn record_digest(db: u64, record: &Record) -> u64 {
     hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     match record.value() {
-        Value::Integer(number) => hasher.write_i64(number),
+        // As its text: whether a number is kept as one depends on how it came to be.
+        Value::Integer(number) => hasher.write(itoa::Buffer::new().format(number).as_bytes()),
         Value::String(bytes) => hasher.write(bytes),
         Value::Object(object) => object.digest(&mut hasher),
     }
@@ -226,8 +236,6 @@ fn record_digest(db: u64, record: &Record) -> u64 {
 
 impl std::fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyspace")
-            .field("databases", &self.dbs.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Keyspace").field("databases", &self.dbs.len()).finish_non_exhaustive()
     }
 }

@@ -52,23 +52,17 @@ pub(super) struct ScanIndex {
 
 impl ScanIndex {
     fn build(keyspace: &Keyspace, table: &Table, now: UnixMillis) -> Self {
-        let mut hashes: Vec<u64> = iterate(table)
-            .map(|record| keyspace.hash(record.key()))
-            .collect();
+        let mut hashes: Vec<u64> =
+            iterate(table).map(|record| keyspace.hash(record.key())).collect();
         hashes.sort_unstable_by_key(|hash| position(*hash));
         // Two keys of one hash are found together.
         hashes.dedup();
-        Self {
-            hashes,
-            last_used: now,
-        }
+        Self { hashes, last_used: now }
     }
 
     /// Keeps the index whole when a key is inserted.
     pub(super) fn insert(&mut self, hash: u64) {
-        let at = self
-            .hashes
-            .partition_point(|other| position(*other) < position(hash));
+        let at = self.hashes.partition_point(|other| position(*other) < position(hash));
         if !self.hashes[at..]
             .iter()
             .take_while(|other| position(**other) == position(hash))
@@ -81,9 +75,7 @@ impl ScanIndex {
     /// The hashes from `cursor` on, at least `count` of them unless the shard ends, and the
     /// position where to go on (`None` at the end of the shard). Hashes of one position stay together.
     fn step(&self, cursor: ScanCursor, count: usize) -> (&[u64], Option<u64>) {
-        let from = self
-            .hashes
-            .partition_point(|hash| position(*hash) < cursor.0);
+        let from = self.hashes.partition_point(|hash| position(*hash) < cursor.0);
         let rest = &self.hashes[from..];
         if rest.len() <= count {
             return (rest, None);
@@ -160,9 +152,7 @@ fn scan_shard(
         return next;
     }
     let mut inner = side.inner();
-    let index = inner
-        .scan
-        .get_or_insert_with(|| ScanIndex::build(keyspace, table, now));
+    let index = inner.scan.get_or_insert_with(|| ScanIndex::build(keyspace, table, now));
     index.last_used = now;
     let (hashes, next) = index.step(cursor, count);
     hashes.iter().for_each(|hash| visit(*hash));

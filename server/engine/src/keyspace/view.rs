@@ -10,7 +10,7 @@ use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
-use super::{Keyspace, LockMode, Place, Plan};
+use super::{Keyspace, LockMode, Place, Plan, SHARDS};
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass, Notice};
 use crate::error::CommandError;
@@ -168,10 +168,7 @@ impl<'k> View<'k> {
 
     #[inline]
     fn place(&self, hash: u64) -> Place {
-        Place {
-            db: self.context.db,
-            shard: Keyspace::shard_of(hash),
-        }
+        Place { db: self.context.db, shard: Keyspace::shard_of(hash) }
     }
 
     #[inline]
@@ -194,31 +191,48 @@ impl<'k> View<'k> {
         self.held.everything.is_some()
     }
 
-    /// Tries to hold the key's shard too, without waiting. A script that has not declared the
-    /// key calls this; see the invariant in `lock.rs`.
+    /// Tries to hold a further shard, without waiting. A script that has not declared a key
+    /// calls this; see the invariant in `lock.rs`.
     #[must_use]
-    pub fn widen(&mut self, key: &[u8]) -> bool {
-        let place = self.place(self.keyspace.hash(key));
+    pub fn widen_to(&mut self, place: Place) -> bool {
+        let Err(at) = self.held.shards.binary_search_by_key(&place, |held| held.place) else {
+            return true;
+        };
         let db = match (self.keyspace.existing(place.db), &self.held.everything) {
             (Some(db), _) => db,
             (None, Some(_)) => self.keyspace.create(place.db),
             // Creating a database waits, which this view may not while it holds shards.
-            (None, None) => return false,
-        };
-        match self
-            .held
-            .shards
-            .binary_search_by_key(&place, |held| held.place)
-        {
-            Ok(_) => true,
-            Err(at) => match try_shard(db, place, self.mode) {
-                Some(shard) => {
-                    self.held.shards.insert(at, shard);
-                    true
-                }
-                None => false,
+            (None, None) => match self.keyspace.try_guard_creation() {
+                Some(_creating) => self.keyspace.create(place.db),
+                None => return false,
             },
+        };
+        match try_shard(db, place, self.mode) {
+            Some(shard) => {
+                self.held.shards.insert(at, shard);
+                true
+            }
+            None => false,
         }
+    }
+
+    /// Tries to hold every shard, without waiting; what could be had is kept.
+    #[must_use]
+    pub fn widen_to_all(&mut self) -> bool {
+        if self.covers_all() {
+            return true;
+        }
+        let Some(creating) = self.keyspace.try_guard_creation() else { return false };
+        for index in 0..self.keyspace.databases() {
+            let db = DbIndex(index);
+            if self.keyspace.existing(db).is_some()
+                && !all_places(db).all(|place| self.widen_to(place))
+            {
+                return false;
+            }
+        }
+        self.held.everything = Some(creating);
+        true
     }
 
     /// Makes sure the current database is held, when all the others are: a script or a
@@ -227,9 +241,15 @@ impl<'k> View<'k> {
         if self.covers_all() && self.keyspace.existing(self.context.db).is_none() {
             let db = self.keyspace.create(self.context.db);
             for place in all_places(self.context.db) {
-                if let Some(shard) = try_shard(db, place, self.mode) {
-                    self.held.shards.push(shard);
-                }
+                // Another command may have slipped in since the database appeared; it holds
+                // its shard for a moment and waits for nothing.
+                let shard = loop {
+                    match try_shard(db, place, self.mode) {
+                        Some(shard) => break shard,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                self.held.shards.push(shard);
             }
             self.held.shards.sort_by_key(|held| held.place);
         }
@@ -300,10 +320,7 @@ impl<'k> View<'k> {
             None if self.covers_all() && self.keyspace.existing(place.db).is_none() => return None,
             None => self.shard(hash),
         };
-        let (record, _) = shard
-            .guard
-            .table()
-            .get(hash, |(record, _)| record.key() == key)?;
+        let (record, _) = shard.guard.table().get(hash, |(record, _)| record.key() == key)?;
         if record.is_expired(self.context.now) {
             self.overdue.set(true);
             return None;
@@ -335,9 +352,7 @@ impl<'k> View<'k> {
     /// Number of keys in the current database, which must be held whole.
     #[must_use]
     pub fn key_count(&self) -> usize {
-        self.db_shards()
-            .map(|shard| shard.guard.table().len())
-            .sum()
+        self.db_shards().map(|shard| shard.guard.table().len()).sum()
     }
 
     /// Number of live keys in the current database, which must be held whole. Unlike
@@ -353,10 +368,7 @@ impl<'k> View<'k> {
     }
 
     fn db_shards(&self) -> impl Iterator<Item = &HeldShard<'k>> {
-        self.held
-            .shards
-            .iter()
-            .filter(|shard| shard.place.db == self.context.db)
+        self.held.shards.iter().filter(|shard| shard.place.db == self.context.db)
     }
 
     /// The live records of the current database, which must be held whole.
@@ -402,16 +414,9 @@ impl<'k> View<'k> {
         shard: u16,
         work: impl FnOnce(&Keyspace, &Table, &Side) -> T,
     ) -> T {
-        let place = Place {
-            db: self.context.db,
-            shard,
-        };
+        let place = Place { db: self.context.db, shard };
         if let Some(index) = self.position(place) {
-            return work(
-                self.keyspace,
-                self.held.shards[index].guard.table(),
-                self.side(index),
-            );
+            return work(self.keyspace, self.held.shards[index].guard.table(), self.side(index));
         }
         match self.keyspace.existing(place.db) {
             Some(db) => {
@@ -502,11 +507,8 @@ impl<'k> View<'k> {
         let hash = self.keyspace.hash(key);
         let sequence = self.context.sequence;
         self.wrote = true;
-        if let Some((record, _)) = self
-            .shard_mut(hash)
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            self.shard_mut(hash).guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             record.set_version(sequence);
         }
@@ -530,10 +532,7 @@ impl<'k> View<'k> {
     fn remove_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) {
         let db = self.context.db;
         let shard = self.shard_mut(hash);
-        let removed = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key);
+        let removed = shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key);
         if let Some((record, _)) = removed {
             shard.db.sides[usize::from(shard.place.shard)].move_expiry(
                 hash,
@@ -558,10 +557,8 @@ impl<'k> View<'k> {
         let context = self.context;
         self.wrote = true;
         let shard = self.shard_mut(hash);
-        if let Some((record, _)) = shard
-            .guard
-            .table_mut()
-            .get_mut(hash, |(record, _)| record.key() == key)
+        if let Some((record, _)) =
+            shard.guard.table_mut().get_mut(hash, |(record, _)| record.key() == key)
         {
             let before = record.expires_at();
             let simple = before.is_none() || before.is_some_and(|at| at > context.now);
@@ -641,12 +638,9 @@ impl<'k> View<'k> {
         {
             scan.insert(hash);
         }
-        shard
-            .guard
-            .table_mut()
-            .insert(hash, (record, SharedValue::new(())), |(record, _)| {
-                keyspace.hash(record.key())
-            });
+        shard.guard.table_mut().insert(hash, (record, SharedValue::new(())), |(record, _)| {
+            keyspace.hash(record.key())
+        });
     }
 
     /// Removes a live key and returns its record.
@@ -657,10 +651,8 @@ impl<'k> View<'k> {
         }
         let sequence = self.context.sequence;
         let shard = self.shard_mut(hash);
-        let (record, _) = shard
-            .guard
-            .table_mut()
-            .remove_entry(hash, |(record, _)| record.key() == key)?;
+        let (record, _) =
+            shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key)?;
         let side = &shard.db.sides[usize::from(shard.place.shard)];
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
@@ -679,7 +671,8 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Sets or clears the expiry of a live key; whether it was there.
+    /// Sets or clears the own expiry of a live key; whether it was there. A hash whose fields
+    /// all expire may make its record's expiry an earlier one.
     pub fn set_expiry(
         &mut self,
         key: &[u8],
@@ -697,6 +690,10 @@ impl<'k> View<'k> {
             return false;
         };
         let before = record.expires_at();
+        let expires_at = match record.object_mut() {
+            Some(Object::Hash(hash)) => hash.settle_expiry(expires_at),
+            _ => expires_at,
+        };
         record.set_expiry(expires_at);
         record.set_version(sequence);
         shard.db.sides[usize::from(shard.place.shard)].set_expiry(
@@ -710,17 +707,10 @@ impl<'k> View<'k> {
 
     /// Removes every key of the current database, which must be held whole.
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
-        let Context {
-            db, sequence, now, ..
-        } = self.context;
+        let Context { db, sequence, now, .. } = self.context;
         let keyspace = self.keyspace;
         let mut removed = 0;
-        for shard in self
-            .held
-            .shards
-            .iter_mut()
-            .filter(|shard| shard.place.db == db)
-        {
+        for shard in self.held.shards.iter_mut().filter(|shard| shard.place.db == db) {
             let table = shard.guard.table_mut();
             if table.is_empty() {
                 continue;
@@ -728,9 +718,7 @@ impl<'k> View<'k> {
             removed += table.len();
             let side = &shard.db.sides[usize::from(shard.place.shard)];
             note_gone(keyspace, table, side, (now, sequence));
-            effects
-                .garbage
-                .push(Garbage::Table(GarbageTable(std::mem::take(table))));
+            effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let mut inner = side.inner();
             inner.clear_expiries();
             inner.scan = None;
@@ -761,7 +749,7 @@ impl<'k> View<'k> {
         let (low_start, high_start) = (start(low), start(high));
         let (keyspace, at) = (self.keyspace, (self.context.now, self.context.sequence));
         let (left, right) = self.held.shards.split_at_mut(high_start);
-        for (one, other) in left[low_start..].iter_mut().zip(right) {
+        for (one, other) in left[low_start..].iter_mut().zip(right).take(SHARDS) {
             debug_assert_eq!(one.place.shard, other.place.shard);
             swap_shards(keyspace, one, other, at);
         }

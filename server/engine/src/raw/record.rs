@@ -66,6 +66,8 @@ pub enum StringValue<'a> {
     Bytes(&'a [u8]),
     /// A number.
     Integer(i64),
+    /// Bytes that stay text even if they read as a number (INCRBYFLOAT's sums).
+    Text(&'a [u8]),
     /// Bytes whose encoding OBJECT ENCODING calls `raw`.
     Raw(&'a [u8]),
 }
@@ -92,17 +94,18 @@ impl Record {
             StringValue::Integer(number) => Self::integer(key, number, expires_at),
             StringValue::Bytes(bytes) => match crate::value::integer_text(bytes) {
                 Some(number) => Self::integer(key, number, expires_at),
-                None if bytes.len() <= INLINE_VALUE_LEN_MAX => {
-                    Self::with_parts(key, KIND_STRING, 0, bytes, expires_at)
-                }
-                None => Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at),
+                None => Self::bytes(key, bytes, 0, expires_at),
             },
-            StringValue::Raw(bytes) if bytes.len() <= INLINE_VALUE_LEN_MAX => {
-                Self::with_parts(key, KIND_STRING, RAW_STRING, bytes, expires_at)
-            }
-            StringValue::Raw(bytes) => {
-                Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at)
-            }
+            StringValue::Text(bytes) => Self::bytes(key, bytes, 0, expires_at),
+            StringValue::Raw(bytes) => Self::bytes(key, bytes, RAW_STRING, expires_at),
+        }
+    }
+
+    fn bytes(key: &[u8], bytes: &[u8], flags: u8, expires_at: Option<UnixMillis>) -> Self {
+        if bytes.len() <= INLINE_VALUE_LEN_MAX {
+            Self::with_parts(key, KIND_STRING, flags, bytes, expires_at)
+        } else {
+            Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at)
         }
     }
 
@@ -158,8 +161,7 @@ impl Record {
                 at = at.add(8);
             }
             at.copy_from_nonoverlapping(key.as_ptr(), key.len());
-            at.add(key.len())
-                .copy_from_nonoverlapping(value.as_ptr(), value.len());
+            at.add(key.len()).copy_from_nonoverlapping(value.as_ptr(), value.len());
         }
         Self(header)
     }
@@ -291,12 +293,18 @@ impl Record {
             return None;
         }
         // SAFETY: the flag says that the expiry stands right behind the header.
-        Some(UnixMillis(unsafe {
-            self.address()
-                .add(HEADER_LEN)
-                .cast::<i64>()
-                .read_unaligned()
-        }))
+        Some(UnixMillis(unsafe { self.address().add(HEADER_LEN).cast::<i64>().read_unaligned() }))
+    }
+
+    /// The key's own expiry, which TTL tells and PERSIST removes: that of the record, but for a
+    /// hash whose fields all expire, which lends its record the last field's.
+    #[inline]
+    #[must_use]
+    pub fn own_expiry(&self) -> Option<UnixMillis> {
+        match self.value() {
+            Value::Object(Object::Hash(hash)) => hash.own_expiry(self.expires_at()),
+            _ => self.expires_at(),
+        }
     }
 
     /// Whether it has expired at `now`.
@@ -313,12 +321,7 @@ impl Record {
             // SAFETY: the flag says that the expiry stands right behind the header; `&mut self`
             // makes the write exclusive.
             (true, Some(UnixMillis(ms))) => unsafe {
-                self.0
-                    .as_ptr()
-                    .cast::<u8>()
-                    .add(HEADER_LEN)
-                    .cast::<i64>()
-                    .write_unaligned(ms);
+                self.0.as_ptr().cast::<u8>().add(HEADER_LEN).cast::<i64>().write_unaligned(ms);
             },
             _ => self.rebuild(None, expires_at),
         }
@@ -386,6 +389,7 @@ impl Record {
                 Some(number) => self.overwrite_integer(number),
                 None => self.overwrite_bytes(bytes, 0),
             },
+            StringValue::Text(bytes) => self.overwrite_bytes(bytes, 0),
             StringValue::Raw(bytes) => self.overwrite_bytes(bytes, RAW_STRING),
         }
     }
@@ -393,8 +397,7 @@ impl Record {
     fn overwrite_integer(&mut self, number: i64) -> bool {
         let fits = self.kind() == KIND_INTEGER;
         if fits {
-            self.value_bytes_mut()
-                .copy_from_slice(&number.to_ne_bytes());
+            self.value_bytes_mut().copy_from_slice(&number.to_ne_bytes());
         }
         fits
     }
@@ -526,16 +529,12 @@ mod tests {
         let value = vec![9; INLINE_VALUE_LEN_MAX + 1];
         let mut record = Record::string(&key, StringValue::Bytes(&value), AT);
         assert_eq!(record.key(), key);
-        let Value::Object(Object::String(bytes)) = record.value() else {
-            panic!()
-        };
+        let Value::Object(Object::String(bytes)) = record.value() else { panic!() };
         assert_eq!(**bytes, value);
         record.set_expiry(None);
         record.set_key(b"short");
         assert_eq!((record.key(), record.expires_at()), (&b"short"[..], None));
-        let Value::Object(Object::String(bytes)) = record.value() else {
-            panic!()
-        };
+        let Value::Object(Object::String(bytes)) = record.value() else { panic!() };
         assert_eq!(**bytes, value);
         assert!(record.into_object().is_some());
     }

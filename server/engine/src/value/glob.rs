@@ -46,10 +46,7 @@ impl Glob {
             Some(at) if pattern[at] == b'*' && at + 1 == pattern.len() => Shape::Prefix,
             Some(_) => Shape::General,
         };
-        Self {
-            pattern: pattern.into(),
-            shape,
-        }
+        Self { pattern: pattern.into(), shape }
     }
 
     /// The pattern as it was given.
@@ -146,9 +143,7 @@ fn next_start(
     if case == Case::Insensitive || matches!(first, b'?' | b'[' | b'\\') {
         return Some(from);
     }
-    rest.iter()
-        .position(|byte| *byte == first)
-        .map(|skipped| from + skipped)
+    rest.iter().position(|byte| *byte == first).map(|skipped| from + skipped)
 }
 
 /// Matches one byte against the pattern's element at `p`, which is no star; continues with
@@ -156,11 +151,7 @@ fn next_start(
 #[inline]
 fn one(pattern: &[u8], p: usize, byte: u8, case: Case) -> ControlFlow<(), usize> {
     let verdict = |matched: bool, next| {
-        if matched {
-            ControlFlow::Continue(next)
-        } else {
-            ControlFlow::Break(())
-        }
+        if matched { ControlFlow::Continue(next) } else { ControlFlow::Break(()) }
     };
     match pattern[p..] {
         [b'?', ..] => ControlFlow::Continue(p + 1),
@@ -211,11 +202,7 @@ fn class(pattern: &[u8], mut p: usize, byte: u8, case: Case) -> (bool, usize) {
 /// Redis compares `char`s, which are signed where it is commonly run.
 fn in_range(from: u8, to: u8, byte: u8, case: Case) -> bool {
     // The ends change places before they change case: `[Z-a]` ignoring case holds nothing.
-    let (low, high) = if (from as i8) > (to as i8) {
-        (to, from)
-    } else {
-        (from, to)
-    };
+    let (low, high) = if (from as i8) > (to as i8) { (to, from) } else { (from, to) };
     let fold = |byte: u8| match case {
         Case::Sensitive => byte as i8,
         Case::Insensitive => byte.to_ascii_lowercase() as i8,

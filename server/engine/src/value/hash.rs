@@ -120,10 +120,7 @@ impl Hash {
     fn rich(&mut self) -> &mut Rich {
         if let Form::Compact(pack) = &mut self.0 {
             let fields = Fields::Compact(std::mem::take(pack));
-            self.0 = Form::Rich(Box::new(Rich {
-                fields,
-                expiries: Expiries::default(),
-            }));
+            self.0 = Form::Rich(Box::new(Rich { fields, expiries: Expiries::default() }));
         }
         match &mut self.0 {
             Form::Rich(rich) => rich,
@@ -155,9 +152,7 @@ impl Hash {
     #[inline]
     #[must_use]
     pub fn len(&self, now: UnixMillis) -> usize {
-        let expired = self
-            .expiries()
-            .map_or(0, |expiries| expiries.due_count(now));
+        let expired = self.expiries().map_or(0, |expiries| expiries.due_count(now));
         self.stored_len() - expired
     }
 
@@ -175,8 +170,7 @@ impl Hash {
 
     #[inline]
     fn is_field_expired(&self, field: &[u8], now: UnixMillis) -> bool {
-        self.expiries()
-            .is_some_and(|expiries| expiries.of(field).is_some_and(|at| at <= now))
+        self.expiries().is_some_and(|expiries| expiries.of(field).is_some_and(|at| at <= now))
     }
 
     /// The value of a live field.
@@ -197,32 +191,38 @@ impl Hash {
 
     /// Calls `found` with every live field and its value, in order.
     pub fn each(&self, now: UnixMillis, mut found: impl FnMut(Entry<'_>, Entry<'_>)) {
-        let expired = self
-            .expiries()
-            .filter(|expiries| expiries.due_count(now) > 0);
+        let expired = self.expiries().filter(|expiries| expiries.due_count(now) > 0);
         let is_live = |field: Entry<'_>| match expired {
             None => true,
-            Some(expiries) => expiries
-                .of(field.text(&mut itoa::Buffer::new()))
-                .is_none_or(|at| at > now),
+            Some(expiries) => {
+                expiries.of(field.text(&mut itoa::Buffer::new())).is_none_or(|at| at > now)
+            }
         };
+        self.each_stored(|field, value| {
+            if is_live(field) {
+                found(field, value);
+            }
+        });
+    }
+
+    /// Whether it is one listpack: then a look by place walks it.
+    #[must_use]
+    pub fn is_compact(&self) -> bool {
+        matches!(self.fields(), FieldsRef::Compact(_))
+    }
+
+    /// Calls `found` with every field that stands, expired or not, in the order of places.
+    pub fn each_stored<'h>(&'h self, mut found: impl FnMut(Entry<'h>, Entry<'h>)) {
         match self.fields() {
             FieldsRef::Compact(pack) => {
                 let mut entries = pack.iter();
                 while let (Some(field), Some(value)) = (entries.next(), entries.next()) {
-                    if is_live(field) {
-                        found(field, value);
-                    }
+                    found(field, value);
                 }
             }
-            FieldsRef::Table(table) => {
-                for (field, value) in table.iter() {
-                    let (field, value) = (Entry::Bytes(field), Entry::Bytes(value));
-                    if is_live(field) {
-                        found(field, value);
-                    }
-                }
-            }
+            FieldsRef::Table(table) => table
+                .iter()
+                .for_each(|(field, value)| found(Entry::Bytes(field), Entry::Bytes(value))),
         }
     }
 
@@ -295,18 +295,15 @@ impl Hash {
             },
         };
         if !fits || !pack.has_room_for(len) {
-            self.to_table(pairs.len() / 2);
+            self.convert_to_table(pairs.len() / 2);
         } else if pack.is_empty() {
-            let exact = pairs
-                .iter()
-                .map(|bytes| Packed::new(bytes).packed_len())
-                .sum();
+            let exact = pairs.iter().map(|bytes| Packed::new(bytes).packed_len()).sum();
             *pack = Listpack::with_capacity(exact);
         }
     }
 
     #[cold]
-    fn to_table(&mut self, more: usize) {
+    fn convert_to_table(&mut self, more: usize) {
         let rich = self.rich();
         if let Fields::Compact(pack) = &rich.fields {
             let mut table = Table::with_capacity(pack.len() / 2 + more);
@@ -343,7 +340,7 @@ impl Hash {
             || value.len() > limits.value_len
             || !pack.has_room_for(field.len() + value.len() + 18)
         {
-            self.to_table(1);
+            self.convert_to_table(1);
             return self.set(field, value, expiry, limits);
         }
         let field = Packed::new(field);
@@ -356,7 +353,7 @@ impl Hash {
         pack.push_back_packed(&field);
         pack.push_back_packed(&value);
         if pack.len() / 2 > limits.entries {
-            self.to_table(0);
+            self.convert_to_table(0);
         }
         FieldSet::Created
     }

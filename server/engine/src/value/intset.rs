@@ -75,9 +75,7 @@ impl IntSet {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<i64> {
         let width = self.width();
-        self.packed()
-            .get(index * width..(index + 1) * width)
-            .map(read)
+        self.packed().get(index * width..(index + 1) * width).map(read)
     }
 
     /// The members in ascending order.

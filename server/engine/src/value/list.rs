@@ -69,10 +69,7 @@ impl NodeLimit {
     #[must_use]
     pub fn of(directive: i64) -> Self {
         match usize::try_from(directive) {
-            Ok(entries) => Self {
-                len: SIZE_SAFETY_LIMIT,
-                entries: entries.max(1),
-            },
+            Ok(entries) => Self { len: SIZE_SAFETY_LIMIT, entries: entries.max(1) },
             // -1 is 4 KiB, each further step twice that, -5 the last.
             Err(_) => Self {
                 len: 4096 << directive.unsigned_abs().clamp(1, 5).saturating_sub(1),
@@ -96,11 +93,7 @@ impl NodeLimit {
     fn half(self) -> Self {
         Self {
             len: self.len / 2,
-            entries: if self.entries == usize::MAX {
-                usize::MAX
-            } else {
-                self.entries / 2
-            },
+            entries: if self.entries == usize::MAX { usize::MAX } else { self.entries / 2 },
         }
     }
 }
@@ -156,10 +149,7 @@ impl List {
                 pack.len() + elements.len(),
             ) {
                 if pack.is_empty() {
-                    let exact = elements
-                        .iter()
-                        .map(|bytes| Packed::new(bytes).packed_len())
-                        .sum();
+                    let exact = elements.iter().map(|bytes| Packed::new(bytes).packed_len()).sum();
                     *pack = Listpack::with_capacity(exact);
                 }
                 return;
@@ -344,18 +334,11 @@ fn remove_from(
     let wanted = element.entry();
     let mut indices: Vec<usize> = match end {
         End::Left => {
-            let equal = pack
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| *entry == wanted);
+            let equal = pack.iter().enumerate().filter(|(_, entry)| *entry == wanted);
             equal.map(|(index, _)| index).take(count).collect()
         }
         End::Right => {
-            let backward = pack
-                .iter()
-                .enumerate()
-                .rev()
-                .filter(|(_, entry)| *entry == wanted);
+            let backward = pack.iter().enumerate().rev().filter(|(_, entry)| *entry == wanted);
             backward.map(|(index, _)| index).take(count).collect()
         }
     };

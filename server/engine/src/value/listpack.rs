@@ -45,11 +45,7 @@ enum Side {
 fn capacity_for(used: usize) -> usize {
     const EXACT_MAX: usize = 512;
     const STEP: usize = 16;
-    if used <= EXACT_MAX {
-        used.next_multiple_of(STEP)
-    } else {
-        used + used / 4
-    }
+    if used <= EXACT_MAX { used.next_multiple_of(STEP) } else { used + used / 4 }
 }
 
 impl Listpack {
@@ -62,10 +58,7 @@ impl Listpack {
     /// An empty sequence with room for `len` bytes of entries ([`Packed::packed_len`] each).
     #[must_use]
     pub fn with_capacity(len: usize) -> Self {
-        Self {
-            buf: vec![0; len.next_multiple_of(8)].into(),
-            ..Self::default()
-        }
+        Self { buf: vec![0; len.next_multiple_of(8)].into(), ..Self::default() }
     }
 
     /// Number of entries.
@@ -126,22 +119,14 @@ impl Listpack {
     #[inline]
     fn len_at(bodies: &[u8], head: u8, at: usize) -> usize {
         let len = usize::from(BODY_LEN[usize::from(head)]);
-        if head == LONG {
-            len + u32_at(bodies, at)
-        } else {
-            len
-        }
+        if head == LONG { len + u32_at(bodies, at) } else { len }
     }
 
     /// Length of the body of `head` that ends at `end` in `bodies`.
     #[inline]
     fn len_before(bodies: &[u8], head: u8, end: usize) -> usize {
         let len = usize::from(BODY_LEN[usize::from(head)]);
-        if head == LONG {
-            len + u32_at(bodies, end - 4)
-        } else {
-            len
-        }
+        if head == LONG { len + u32_at(bodies, end - 4) } else { len }
     }
 
     /// Where the body of entry `index` begins; `index` may be the length. Walks from the
@@ -154,9 +139,7 @@ impl Listpack {
             walked.fold(0, |at, head| at + Self::len_at(bodies, *head, at))
         } else {
             let walked = heads[..count - index].iter();
-            walked.fold(bodies.len(), |end, head| {
-                end - Self::len_before(bodies, *head, end)
-            })
+            walked.fold(bodies.len(), |end, head| end - Self::len_before(bodies, *head, end))
         }
     }
 
@@ -168,10 +151,7 @@ impl Listpack {
         }
         let at = self.offset(index);
         let (bodies, head) = (self.bodies(), self.buf[self.head_place(index)]);
-        Some(decode(
-            head,
-            &bodies[at..][..Self::len_at(bodies, head, at)],
-        ))
+        Some(decode(head, &bodies[at..][..Self::len_at(bodies, head, at)]))
     }
 
     /// The first entry.
@@ -192,10 +172,7 @@ impl Listpack {
     #[inline]
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter {
-            bodies: self.bodies(),
-            heads: self.heads(),
-        }
+        Iter { bodies: self.bodies(), heads: self.heads() }
     }
 
     /// The entries from `index` on; walks there from the nearer end.
@@ -203,10 +180,7 @@ impl Listpack {
     pub fn iter_from(&self, index: usize) -> Iter<'_> {
         let index = index.min(self.len());
         let at = self.offset(index);
-        Iter {
-            bodies: &self.bodies()[at..],
-            heads: &self.heads()[..self.len() - index],
-        }
+        Iter { bodies: &self.bodies()[at..], heads: &self.heads()[..self.len() - index] }
     }
 
     /// The index of the first entry equal to `needle` among `first`, `first + step`, …
@@ -232,10 +206,7 @@ impl Listpack {
     fn grow(&mut self, side: Side, heads: usize, body: usize) {
         let used = self.packed_len();
         let capacity = capacity_for(used + heads + body);
-        assert!(
-            u32::try_from(capacity).is_ok(),
-            "Invariant: a listpack stays below 4 GiB"
-        );
+        assert!(u32::try_from(capacity).is_ok(), "Invariant: a listpack stays below 4 GiB");
         let spare = capacity - used - heads - body;
         match side {
             // What is spare goes half to bodies, half to heads, for short entries use both alike.
@@ -340,8 +311,7 @@ impl Listpack {
         entry.write(&mut self.buf[at..at + body]);
         let heads_end = self.head_place(0) + 1;
         let heads_start = heads_end - self.len();
-        self.buf
-            .copy_within(heads_start..heads_end - index, heads_start - 1);
+        self.buf.copy_within(heads_start..heads_end - index, heads_start - 1);
         let place = self.head_place(index);
         self.buf[place] = entry.head;
         self.bodies += body as u32;
@@ -383,6 +353,9 @@ impl Listpack {
     /// Removes `count` entries from `index` on; all of them must be there.
     pub fn remove_range(&mut self, index: usize, count: usize) {
         debug_assert!(index + count <= self.len());
+        if count == 0 {
+            return;
+        }
         let at = self.offset(index);
         let mut end = at;
         for index in index..index + count {
@@ -393,16 +366,13 @@ impl Listpack {
         let heads_start = heads_end - self.len();
         if index * 2 < self.len() - count {
             self.buf.copy_within(front..front + at, front + end - at);
-            self.buf
-                .copy_within(heads_end - index..heads_end, heads_end - index - count);
+            self.buf.copy_within(heads_end - index..heads_end, heads_end - index - count);
             self.front += (end - at) as u32;
             self.tail += count as u32;
         } else {
-            self.buf
-                .copy_within(front + end..front + bodies, front + at);
+            self.buf.copy_within(front + end..front + bodies, front + at);
             let behind = heads_end - index - count;
-            self.buf
-                .copy_within(heads_start..behind, heads_start + count);
+            self.buf.copy_within(heads_start..behind, heads_start + count);
         }
         self.bodies -= (end - at) as u32;
         self.count -= count as u32;

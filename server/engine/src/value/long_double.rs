@@ -8,11 +8,7 @@
 use super::number::{Format, is_infinity, scan_exponent, scan_hex};
 
 /// The 80-bit format.
-const X87: Format = Format {
-    bits: 64,
-    exponent_min: -16445,
-    exponent_max: 16320,
-};
+const X87: Format = Format { bits: 64, exponent_min: -16445, exponent_max: 16320 };
 
 /// The longest text Redis reads as such a number.
 const TEXT_LEN_MAX: usize = 5 * 1024 - 1;
@@ -35,12 +31,7 @@ pub struct LongDouble {
 
 impl LongDouble {
     /// Zero.
-    pub const ZERO: Self = Self {
-        negative: false,
-        mantissa: 0,
-        exponent: 0,
-        infinite: false,
-    };
+    pub const ZERO: Self = Self { negative: false, mantissa: 0, exponent: 0, infinite: false };
 
     /// Reads `text` as Redis does: the whole of it, decimal or hexadecimal, `inf`; not NaN, not
     /// spaces, nothing that overflows or underflows to zero.
@@ -55,39 +46,21 @@ impl LongDouble {
             _ => (false, text),
         };
         if is_infinity(unsigned) {
-            return Some(Self {
-                negative,
-                infinite: true,
-                ..Self::ZERO
-            });
+            return Some(Self { negative, infinite: true, ..Self::ZERO });
         }
         let rounded = if let [b'0', b'x' | b'X', hex @ ..] = unsigned {
             let (mantissa, exponent, sticky) = scan_hex(hex)?;
-            if mantissa == 0 {
-                None
-            } else {
-                Some(X87.round(mantissa, exponent, sticky)?)
-            }
+            if mantissa == 0 { None } else { Some(X87.round(mantissa, exponent, sticky)?) }
         } else {
             let decimal = Decimal::scan(unsigned)?;
-            if decimal.digits == 0 {
-                None
-            } else {
-                Some(decimal.round()?)
-            }
+            if decimal.digits == 0 { None } else { Some(decimal.round()?) }
         };
         match rounded {
-            None => Some(Self {
-                negative,
-                ..Self::ZERO
-            }),
+            None => Some(Self { negative, ..Self::ZERO }),
             Some((0, _)) => None,
-            Some((mantissa, exponent)) => Some(Self {
-                negative,
-                mantissa,
-                exponent,
-                infinite: false,
-            }),
+            Some((mantissa, exponent)) => {
+                Some(Self { negative, mantissa, exponent, infinite: false })
+            }
         }
     }
 
@@ -99,10 +72,7 @@ impl LongDouble {
         }
         if self.mantissa == 0 || other.mantissa == 0 {
             if self.mantissa == other.mantissa {
-                return Some(Self {
-                    negative: self.negative && other.negative,
-                    ..Self::ZERO
-                });
+                return Some(Self { negative: self.negative && other.negative, ..Self::ZERO });
             }
             return Some(if self.mantissa == 0 { other } else { self });
         }
@@ -131,36 +101,21 @@ impl LongDouble {
             return Some(Self::ZERO);
         }
         let (mantissa, exponent) = X87.round(sum, scale, sticky)?;
-        Some(Self {
-            negative: large.negative,
-            mantissa,
-            exponent,
-            infinite: false,
-        })
+        Some(Self { negative: large.negative, mantissa, exponent, infinite: false })
     }
 
     /// The text Redis stores and replies: up to 17 decimals, no trailing zeros, no exponent.
     #[must_use]
     pub fn to_text(self) -> String {
         if self.infinite {
-            return if self.negative {
-                "-inf".into()
-            } else {
-                "inf".into()
-            };
+            return if self.negative { "-inf".into() } else { "inf".into() };
         }
         let magnitude = if self.exponent >= 0 {
-            Big::from_u64(self.mantissa)
-                .shifted_left(self.exponent as usize)
-                .to_decimal()
+            Big::from_u64(self.mantissa).shifted_left(self.exponent as usize).to_decimal()
         } else {
             fixed_text(self.mantissa, self.exponent.unsigned_abs())
         };
-        if self.negative && magnitude != "0" {
-            format!("-{magnitude}")
-        } else {
-            magnitude
-        }
+        if self.negative && magnitude != "0" { format!("-{magnitude}") } else { magnitude }
     }
 }
 
@@ -176,11 +131,7 @@ fn fixed_text(mantissa: u64, shift: u32) -> String {
         let half = 1 << (shift - 1);
         kept + u128::from(cut > half || cut == half && kept & 1 == 1)
     };
-    let text = format!(
-        "{}.{:017}",
-        rounded / DECIMALS_SCALE,
-        rounded % DECIMALS_SCALE
-    );
+    let text = format!("{}.{:017}", rounded / DECIMALS_SCALE, rounded % DECIMALS_SCALE);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -216,21 +167,14 @@ impl<'a> Decimal<'a> {
         let body = &text[..len];
         let nonzero = |byte: &u8| matches!(byte, b'1'..=b'9');
         let Some(first) = body.iter().position(nonzero) else {
-            return Some(Self {
-                text: b"",
-                digits: 0,
-                scale: 0,
-            });
+            return Some(Self { text: b"", digits: 0, scale: 0 });
         };
         let last = body.iter().rposition(nonzero).unwrap_or(first);
         let point = point.unwrap_or(len);
         let inside = usize::from(first < point && point < last);
         // Digits between the last nonzero one and the point count up, those behind it down.
-        let scale = if last < point {
-            (point - last - 1) as i64
-        } else {
-            point as i64 - last as i64
-        };
+        let scale =
+            if last < point { (point - last - 1) as i64 } else { point as i64 - last as i64 };
         Some(Self {
             text: &body[first..=last],
             digits: last - first + 1 - inside,
@@ -256,18 +200,12 @@ impl<'a> Decimal<'a> {
     }
 
     fn digit_values(&self) -> impl Iterator<Item = u64> {
-        self.text
-            .iter()
-            .filter(|byte| **byte != b'.')
-            .map(|byte| u64::from(byte - b'0'))
+        self.text.iter().filter(|byte| **byte != b'.').map(|byte| u64::from(byte - b'0'))
     }
 
     /// The common case, in machine integers: 5^27 and 10^19 both fit 64 bits.
     fn round_short(&self, scale: i32) -> Option<(u64, i32)> {
-        let value = u128::from(
-            self.digit_values()
-                .fold(0, |value, digit| value * 10 + digit),
-        );
+        let value = u128::from(self.digit_values().fold(0, |value, digit| value * 10 + digit));
         let five = u128::from(5u64.pow(scale.unsigned_abs()));
         if scale >= 0 {
             return X87.round(value * five, scale, false);
@@ -323,9 +261,7 @@ struct Big {
 
 impl Big {
     fn from_u64(value: u64) -> Self {
-        Self {
-            limbs: if value == 0 { Vec::new() } else { vec![value] },
-        }
+        Self { limbs: if value == 0 { Vec::new() } else { vec![value] } }
     }
 
     fn is_zero(&self) -> bool {
@@ -333,9 +269,7 @@ impl Big {
     }
 
     fn bit_len(&self) -> usize {
-        self.limbs.last().map_or(0, |top| {
-            self.limbs.len() * 64 - top.leading_zeros() as usize
-        })
+        self.limbs.last().map_or(0, |top| self.limbs.len() * 64 - top.leading_zeros() as usize)
     }
 
     fn multiply_add(&mut self, factor: u64, add: u64) {
@@ -390,10 +324,7 @@ impl Big {
     /// Subtracts `other` if it is not greater; tells whether it did.
     fn subtract_if_not_less(&mut self, other: &Self) -> bool {
         let order = self.limbs.len().cmp(&other.limbs.len());
-        if order
-            .then_with(|| self.limbs.iter().rev().cmp(other.limbs.iter().rev()))
-            .is_lt()
-        {
+        if order.then_with(|| self.limbs.iter().rev().cmp(other.limbs.iter().rev())).is_lt() {
             return false;
         }
         let mut borrow = false;
@@ -415,11 +346,7 @@ impl Big {
         let (skip, bits) = (dropped / 64, dropped % 64);
         let limb = |i: usize| u128::from(self.limbs.get(i).copied().unwrap_or(0));
         let low = limb(skip) | limb(skip + 1) << 64;
-        let top = if bits == 0 {
-            low
-        } else {
-            low >> bits | limb(skip + 2) << (128 - bits)
-        };
+        let top = if bits == 0 { low } else { low >> bits | limb(skip + 2) << (128 - bits) };
         let sticky =
             self.limbs[..skip].iter().any(|limb| *limb != 0) || limb(skip) & ((1 << bits) - 1) != 0;
         (top, dropped, sticky)

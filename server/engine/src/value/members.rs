@@ -40,10 +40,7 @@ pub(crate) fn content_digest(member: &[u8], with: u64) -> u64 {
 impl<const H: usize> Members<H> {
     /// No members, with room for `count`.
     pub(crate) fn with_capacity(count: usize) -> Self {
-        Self {
-            cells: Cells::default(),
-            order: HashOrder::with_capacity(count),
-        }
+        Self { cells: Cells::default(), order: HashOrder::with_capacity(count) }
     }
 
     /// How many there are.
@@ -55,18 +52,14 @@ impl<const H: usize> Members<H> {
     /// The handle of `member`.
     #[inline]
     pub(crate) fn find(&self, member: &[u8]) -> Option<Handle> {
-        self.order.find(hash_of(member), |handle| {
-            self.cells.member(handle) == member
-        })
+        self.order.find(hash_of(member), |handle| self.cells.member(handle) == member)
     }
 
     /// Adds `member` if it is not there: its handle, and whether it is new.
     #[inline]
     pub(crate) fn insert(&mut self, member: &[u8], owned: [u8; H]) -> (Handle, bool) {
         let hash = hash_of(member);
-        let found = self
-            .order
-            .find(hash, |handle| self.cells.member(handle) == member);
+        let found = self.order.find(hash, |handle| self.cells.member(handle) == member);
         if let Some(handle) = found {
             return (handle, false);
         }

@@ -13,6 +13,7 @@ pub mod sorted_set;
 
 use std::sync::Arc;
 
+use crate::command::Group;
 use hash::Hash;
 use list::List;
 use set::Set;
@@ -44,6 +45,18 @@ impl Object {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::SortedSet(_) => "zset",
+        }
+    }
+
+    /// The group of commands that work on it.
+    #[must_use]
+    pub const fn group(&self) -> Group {
+        match self {
+            Self::String(_) => Group::String,
+            Self::Hash(_) => Group::Hash,
+            Self::List(_) => Group::List,
+            Self::Set(_) => Group::Set,
+            Self::SortedSet(_) => Group::SortedSet,
         }
     }
 
@@ -124,11 +137,7 @@ pub fn integer_text(bytes: &[u8]) -> Option<i64> {
         }
         magnitude = magnitude.checked_mul(10)?.checked_add(u64::from(digit))?;
     }
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 #[cfg(test)]

@@ -74,11 +74,9 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
             let underflow = value == 0.0 && has_nonzero_digit(unsigned);
             (value.is_finite() && !underflow).then_some(value)
         }
-        _ if is_infinity(unsigned) => Some(if text[0] == b'-' {
-            f64::NEG_INFINITY
-        } else {
-            f64::INFINITY
-        }),
+        _ if is_infinity(unsigned) => {
+            Some(if text[0] == b'-' { f64::NEG_INFINITY } else { f64::INFINITY })
+        }
         _ => None,
     }
 }
@@ -128,11 +126,7 @@ pub(super) fn scan_hex(text: &[u8]) -> Option<(u128, i32, bool)> {
         return None;
     }
     // Beyond any type's range already; the cast must not wrap.
-    Some((
-        mantissa,
-        exponent.clamp(-1_000_000, 1_000_000) as i32,
-        sticky,
-    ))
+    Some((mantissa, exponent.clamp(-1_000_000, 1_000_000) as i32, sticky))
 }
 
 /// Reads a signed decimal exponent; saturates, for what is beyond range is beyond range.
@@ -164,11 +158,7 @@ pub(super) struct Format {
     pub(super) exponent_max: i32,
 }
 
-pub(super) const F64: Format = Format {
-    bits: 53,
-    exponent_min: -1074,
-    exponent_max: 971,
-};
+pub(super) const F64: Format = Format { bits: 53, exponent_min: -1074, exponent_max: 971 };
 
 impl Format {
     /// `mantissa * 2^exponent`, plus something less than its last bit if `sticky`, rounded to
@@ -191,11 +181,7 @@ impl Format {
             (0, mantissa >> 127 & 1 == 1, mantissa << 1 != 0)
         } else {
             let cut = mantissa & ((1 << shift) - 1);
-            (
-                mantissa >> shift,
-                cut >> (shift - 1) == 1,
-                cut & ((1 << (shift - 1)) - 1) != 0,
-            )
+            (mantissa >> shift, cut >> (shift - 1) == 1, cut & ((1 << (shift - 1)) - 1) != 0)
         };
         let up = half && (below || sticky || kept & 1 == 1);
         let mut rounded = kept + u128::from(up);
@@ -237,20 +223,13 @@ impl DoubleText {
     pub fn new(value: f64) -> Self {
         /// Up to here whole numbers print all their digits.
         const WHOLE_MAX: f64 = (i64::MAX / 2) as f64;
-        let mut out = Self {
-            text: [0; DOUBLE_TEXT_MAX],
-            len: 0,
-        };
+        let mut out = Self { text: [0; DOUBLE_TEXT_MAX], len: 0 };
         if value.is_nan() {
             out.put(b"nan");
         } else if value.is_infinite() {
             out.put(if value < 0.0 { b"-inf" } else { b"inf" });
         } else if value == 0.0 {
-            out.put(if value.is_sign_negative() {
-                b"-0"
-            } else {
-                b"0"
-            });
+            out.put(if value.is_sign_negative() { b"-0" } else { b"0" });
         } else if value.abs() <= WHOLE_MAX && value.trunc() == value {
             out.put(itoa::Buffer::new().format(value as i64).as_bytes());
         } else {
@@ -331,11 +310,7 @@ fn is_plain(text: &[u8]) -> bool {
     if decimals == b"0" || decimals.contains(&b'e') {
         return false;
     }
-    let small_exponent = if text[0] == b'0' {
-        !decimals.starts_with(b"000")
-    } else {
-        point <= 4
-    };
+    let small_exponent = if text[0] == b'0' { !decimals.starts_with(b"000") } else { point <= 4 };
     decimals.len() < 7 || small_exponent
 }
 
@@ -371,18 +346,10 @@ fn shortest_digits(text: &[u8], digits: &mut [u8; 20]) -> (usize, i32) {
 #[must_use]
 pub fn format_g17(value: f64) -> String {
     if value.is_nan() {
-        return if value.is_sign_negative() {
-            "-nan".into()
-        } else {
-            "nan".into()
-        };
+        return if value.is_sign_negative() { "-nan".into() } else { "nan".into() };
     }
     if value.is_infinite() {
-        return if value < 0.0 {
-            "-inf".into()
-        } else {
-            "inf".into()
-        };
+        return if value < 0.0 { "-inf".into() } else { "inf".into() };
     }
     let scientific = format!("{value:.16e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else {

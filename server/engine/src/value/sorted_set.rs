@@ -146,16 +146,11 @@ impl SortedSet {
             }
         }
         let mut done = Upsert::Added;
-        self.become_table(self.len() + 1)
-            .upsert(member, score, |before| {
-                let after = change(before);
-                done = if after.is_some() {
-                    Upsert::Changed
-                } else {
-                    Upsert::Kept
-                };
-                after
-            });
+        self.become_table(self.len() + 1).upsert(member, score, |before| {
+            let after = change(before);
+            done = if after.is_some() { Upsert::Changed } else { Upsert::Kept };
+            after
+        });
         done
     }
 
@@ -346,9 +341,7 @@ impl Accumulator {
     /// Nothing yet, with room for `count` members.
     #[must_use]
     pub fn with_capacity(count: usize) -> Self {
-        Self {
-            members: Members::with_capacity(count),
-        }
+        Self { members: Members::with_capacity(count) }
     }
 
     /// Adds a member, or combines its score with the one it has.
@@ -357,8 +350,7 @@ impl Accumulator {
         let (handle, new) = self.members.insert(member.text(text), score.to_le_bytes());
         if !new {
             let before = f64::from_le_bytes(self.members.owned(handle));
-            self.members
-                .set_owned(handle, combine(before).to_le_bytes());
+            self.members.set_owned(handle, combine(before).to_le_bytes());
         }
     }
 

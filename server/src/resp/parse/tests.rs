@@ -50,10 +50,7 @@ fn commands_are_found_whole_and_in_pieces() {
     let every_byte: Vec<usize> = (1..input.len()).collect();
     assert_eq!(feed(Limits::default(), &input, &every_byte).0, expected);
     for cut in 0..input.len() {
-        assert_eq!(
-            feed(Limits::default(), &input, &[cut]),
-            (expected.to_vec(), Status::Ready)
-        );
+        assert_eq!(feed(Limits::default(), &input, &[cut]), (expected.to_vec(), Status::Ready));
     }
 }
 
@@ -79,38 +76,21 @@ fn errors_are_those_of_redis() {
         (b"*1\r\n$-1\r\n".into(), b"invalid bulk length"),
         (b"*1\r\n$a\r\n".into(), b"invalid bulk length"),
         (b"*1\r\n$536870913\r\n".into(), b"invalid bulk length"),
-        (
-            b"*1\r\n$9223372036854775807\r\n".into(),
-            b"invalid bulk length",
-        ),
+        (b"*1\r\n$9223372036854775807\r\n".into(), b"invalid bulk length"),
         (long("", b'a', LINE_LEN_MAX + 1), b"too big inline request"),
         (long("*", b'1', LINE_LEN_MAX), b"too big mbulk count string"),
-        (
-            long("*1\r\n$", b'1', LINE_LEN_MAX),
-            b"too big bulk count string",
-        ),
+        (long("*1\r\n$", b'1', LINE_LEN_MAX), b"too big bulk count string"),
         (b"set \"a\r\n".into(), b"unbalanced quotes in request"),
         (b"set 'a'b\r\n".into(), b"unbalanced quotes in request"),
     ];
     for (input, expected) in rows {
         let (commands, status) = whole(&[b"PING\r\n", &input[..]].concat());
-        assert_eq!(
-            commands,
-            [command(&[b"PING"])],
-            "what came before is delivered"
-        );
+        assert_eq!(commands, [command(&[b"PING"])], "what came before is delivered");
         let Status::Failed(error) = status else {
-            panic!(
-                "{:?} for {}",
-                status,
-                input[..20.min(input.len())].escape_ascii()
-            );
+            panic!("{:?} for {}", status, input[..20.min(input.len())].escape_ascii());
         };
         let text = [b"Protocol error: ", expected].concat();
-        assert_eq!(
-            error.text().escape_ascii().to_string(),
-            text.escape_ascii().to_string()
-        );
+        assert_eq!(error.text().escape_ascii().to_string(), text.escape_ascii().to_string());
     }
 }
 
@@ -122,10 +102,7 @@ fn the_longest_lines_pass() {
     assert_eq!(status, Status::Partial { missing: 1 });
     assert!(matches!(whole(b"*1048576\r\n").1, Status::Partial { .. }));
     let missing = 512 * 1024 * 1024 + 2;
-    assert_eq!(
-        whole(b"*1\r\n$536870912\r\n").1,
-        Status::Partial { missing }
-    );
+    assert_eq!(whole(b"*1\r\n$536870912\r\n").1, Status::Partial { missing });
 }
 
 #[test]
@@ -145,20 +122,11 @@ fn a_failed_parser_stays_failed() {
 fn the_limits_before_auth_are_lifted_between_commands() {
     let unauthenticated = Limits::default().unauthenticated();
     let (_, status) = feed(unauthenticated, b"*11\r\n", &[]);
-    assert_eq!(
-        status,
-        Status::Failed(ProtocolError::UnauthenticatedMultibulkLength)
-    );
+    assert_eq!(status, Status::Failed(ProtocolError::UnauthenticatedMultibulkLength));
     let (_, status) = feed(unauthenticated, b"*10\r\n$16385\r\n", &[]);
-    assert_eq!(
-        status,
-        Status::Failed(ProtocolError::UnauthenticatedBulkLength)
-    );
+    assert_eq!(status, Status::Failed(ProtocolError::UnauthenticatedBulkLength));
     let (_, status) = feed(unauthenticated, b"*1048577\r\n", &[]);
-    assert_eq!(
-        status,
-        Status::Failed(ProtocolError::InvalidMultibulkLength)
-    );
+    assert_eq!(status, Status::Failed(ProtocolError::InvalidMultibulkLength));
 
     let mut buf = b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n*11\r\n".to_vec();
     buf.extend(b"$1\r\nx\r\n".repeat(11));
@@ -169,10 +137,7 @@ fn the_limits_before_auth_are_lifted_between_commands() {
     buf.drain(..parsed.consumed);
     parser.set_limits(parser.limits().authenticated());
     let parsed = parser.parse(&buf, &mut batch);
-    assert_eq!(
-        (batch.len(), parsed.status, parsed.consumed),
-        (1, Status::Ready, buf.len())
-    );
+    assert_eq!((batch.len(), parsed.status, parsed.consumed), (1, Status::Ready, buf.len()));
     assert_eq!(batch.command(0, &buf).len(), 11);
 }
 
@@ -182,29 +147,14 @@ fn a_known_bulk_tells_how_much_is_missing() {
     let mut batch = Batch::new();
     let mut buf = b"PING\r\n*2\r\n$3\r\nGET\r\n$100000\r\nabc".to_vec();
     let parsed = parser.parse(&buf, &mut batch);
-    assert_eq!(
-        parsed,
-        Parsed {
-            consumed: 6,
-            status: Status::Partial { missing: 99_999 }
-        }
-    );
+    assert_eq!(parsed, Parsed { consumed: 6, status: Status::Partial { missing: 99_999 } });
     assert!(parser.is_mid_command());
     buf.drain(..6);
     buf.resize(buf.len() + 99_999, b'x');
     let parsed = parser.parse(&buf, &mut batch);
-    assert_eq!(
-        parsed,
-        Parsed {
-            consumed: buf.len(),
-            status: Status::Ready
-        }
-    );
+    assert_eq!(parsed, Parsed { consumed: buf.len(), status: Status::Ready });
     assert!(!parser.is_mid_command());
-    assert_eq!(
-        batch.command(0, &buf).map(<[u8]>::len).collect::<Vec<_>>(),
-        [3, 100_000]
-    );
+    assert_eq!(batch.command(0, &buf).map(<[u8]>::len).collect::<Vec<_>>(), [3, 100_000]);
 }
 
 #[test]
@@ -221,13 +171,7 @@ fn a_million_arguments_in_small_pieces_are_read_once() {
         assert_eq!((parsed.consumed, batch.len()), (0, 0), "piece {i}");
     }
     let parsed = parser.parse(&input, &mut batch);
-    assert_eq!(
-        parsed,
-        Parsed {
-            consumed: input.len(),
-            status: Status::Ready
-        }
-    );
+    assert_eq!(parsed, Parsed { consumed: input.len(), status: Status::Ready });
     assert_eq!(batch.command(0, &input).len(), count);
     // Parsing from the start each time would take minutes.
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());

@@ -31,22 +31,12 @@ fn del(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRes
 
 /// `EXISTS key [key ...]`: how many are there, each as often as it is named. O(N).
 fn exists(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::count(
-        args[1..]
-            .iter()
-            .filter(|key| view.look(key).is_some())
-            .count(),
-    ))
+    Ok(Reply::count(args[1..].iter().filter(|key| view.look(key).is_some()).count()))
 }
 
 /// `TOUCH key [key ...]`: how many are there; their idle time begins anew. O(N).
 fn touch(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::count(
-        args[1..]
-            .iter()
-            .filter(|key| view.get(key).is_some())
-            .count(),
-    ))
+    Ok(Reply::count(args[1..].iter().filter(|key| view.get(key).is_some()).count()))
 }
 
 /// `TYPE key`: the type's name, or `none`. O(1).
@@ -101,3 +91,63 @@ pub const ROWS: &[Command] = &[
             "Determines the type of value stored at a key.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn keys_are_counted_as_often_as_named() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("MSET a 1 b text", "OK"),
+            ("EXISTS a a none b", "3"),
+            ("TOUCH a none b", "2"),
+            ("TYPE a", "string"),
+            ("TYPE none", "none"),
+            ("DEL a a none", "1"),
+            ("UNLINK a b", "1"),
+            ("DBSIZE", "0"),
+        ]);
+    }
+
+    #[test]
+    fn an_expired_key_is_absent_from_its_very_millisecond() {
+        let mut bench = Bench::new();
+        bench.line("SET k v PX 5");
+        bench.pass_ms(4);
+        bench.check(&[("EXISTS k", "1"), ("DBSIZE", "1")]);
+        bench.pass_ms(1);
+        bench.check(&[
+            ("EXISTS k", "0"),
+            ("DBSIZE", "0"),
+            ("TYPE k", "none"),
+            ("RANDOMKEY", "nil"),
+            ("KEYS *", "[]"),
+            ("SCAN 0", "[\"0\" []]"),
+        ]);
+        bench.check_events(&[("DEL k", "0:expired k", 0), ("DEL k", "", 0)]);
+    }
+
+    #[test]
+    fn only_touch_touches() {
+        let mut bench = Bench::new();
+        bench.line("SET k v");
+        bench.pass_ms(100_000);
+        for line in ["EXISTS k", "TYPE k", "TTL k", "OBJECT ENCODING k"] {
+            bench.line(line);
+            bench.check(&[("OBJECT IDLETIME k", "100")]);
+        }
+        bench.check(&[("TOUCH k", "1"), ("OBJECT IDLETIME k", "0")]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("MSET a 1 b 2", "0:new a, 0:set a, 0:new b, 0:set b", 2),
+            ("DEL a a none", "0:del a", 1),
+            ("UNLINK b", "0:del b", 1),
+            ("DEL b", "", 0),
+        ]);
+    }
+}

@@ -48,11 +48,7 @@ pub(crate) fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
         digits => (false, digits),
     };
     if digits.is_empty() {
-        return if text.is_empty() {
-            Ok(ScanCursor(0))
-        } else {
-            Err(invalid)
-        };
+        return if text.is_empty() { Ok(ScanCursor(0)) } else { Err(invalid) };
     }
     let mut value = 0u64;
     for digit in digits {
@@ -62,11 +58,7 @@ pub(crate) fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
             .flatten()
             .ok_or(CommandError::known("ERR invalid cursor"))?;
     }
-    Ok(ScanCursor(if negative {
-        value.wrapping_neg()
-    } else {
-        value
-    }))
+    Ok(ScanCursor(if negative { value.wrapping_neg() } else { value }))
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`: the next cursor, 0 at the end, and
@@ -109,9 +101,7 @@ fn scan(view: &View<'_>, args: Args<'_>) -> CommandResult {
 /// `RANDOMKEY`: some key of the database, or nil if it is empty. O(1), plus the way to the key
 /// within its shard.
 fn randomkey(view: &View<'_>, _args: Args<'_>) -> CommandResult {
-    Ok(Reply::bulk_or_nil(
-        view.random_key().map(|record| record.key()),
-    ))
+    Ok(Reply::bulk_or_nil(view.random_key().map(|record| record.key())))
 }
 
 /// `DBSIZE`: how many keys the database has. O(shards).
@@ -162,3 +152,121 @@ pub const ROWS: &[Command] = &[
         )
         .differs("Keys that have expired never count."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::reply::Reply;
+    use crate::testing::Bench;
+
+    /// One call of SCAN: the next cursor and the keys.
+    fn step(bench: &mut Bench, line: &str) -> (String, Vec<String>) {
+        let Reply::Array(parts) = bench.line(line) else { panic!("{line}") };
+        let [Reply::Bulk(cursor), Reply::Bulks(keys)] = parts.as_slice() else {
+            panic!("{parts:?}")
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(cursor), keys.iter().flatten().map(text).collect())
+    }
+
+    #[test]
+    fn a_scan_tells_every_key_once_while_the_database_grows_and_shrinks() {
+        let mut bench = Bench::new();
+        for n in 0..3_000 {
+            bench.run(&["SET".to_owned(), format!("stay:{n}"), "v".to_owned()]);
+        }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut cursor, mut round) = ("0".to_owned(), 0);
+        loop {
+            let (next, keys) = step(&mut bench, &format!("SCAN {cursor} COUNT 17"));
+            for key in keys {
+                *seen.entry(key).or_default() += 1;
+            }
+            // Grows tenfold, then shrinks again, then its tables are rebuilt.
+            for n in 0..200 {
+                let key = format!("go:{}", round * 200 + n);
+                match round {
+                    0..100 => bench.run(&["SET", &key, "v"]),
+                    _ => bench.run(&["DEL", &format!("go:{}", (round - 100) * 200 + n)]),
+                };
+            }
+            if round % 50 == 0 {
+                bench.engine.keyspace().shrink();
+            }
+            round += 1;
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert!(round > 150, "{round}");
+        let stay = seen.iter().filter(|(key, _)| key.starts_with("stay:"));
+        assert!(stay.clone().all(|(_, times)| *times == 1));
+        assert_eq!(stay.count(), 3_000);
+    }
+
+    #[test]
+    fn options_narrow_a_scan() {
+        let mut bench = Bench::new();
+        for n in 0..50 {
+            bench.run(&["SET".to_owned(), format!("k:{n}"), n.to_string()]);
+        }
+        let (cursor, keys) = step(&mut bench, "SCAN 0 MATCH k:1? COUNT 1000");
+        assert_eq!((cursor.as_str(), keys.len()), ("0", 10));
+        let (_, keys) = step(&mut bench, "SCAN 0 COUNT 1000 TYPE STRING");
+        assert_eq!(keys.len(), 50);
+        let (_, keys) = step(&mut bench, "SCAN 0 COUNT 1000 TYPE zset");
+        assert!(keys.is_empty());
+        let (cursor, keys) = step(&mut bench, "SCAN 0");
+        assert!(cursor != "0" && keys.len() >= 10 && keys.len() < 20);
+        assert!(cursor.parse::<u64>().is_ok_and(|cursor| cursor < 1 << 53));
+    }
+
+    #[test]
+    fn cursors_and_options_are_checked() {
+        let invalid = "-ERR invalid cursor";
+        let syntax = "-ERR syntax error";
+        Bench::new().check(&[
+            ("SCAN x", invalid),
+            ("SCAN 1x", invalid),
+            ("SCAN -", invalid),
+            ("SCAN 99999999999999999999", invalid),
+            ("SCAN ", "[\"0\" []]"),
+            ("SCAN -1", "[\"0\" []]"),
+            ("SCAN +0", "[\"0\" []]"),
+            ("SCAN 18446744073709551615", "[\"0\" []]"),
+            ("SCAN 0 COUNT 0", syntax),
+            ("SCAN 0 COUNT -1", syntax),
+            ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
+            ("SCAN 0 TYPE foo", "[\"0\" []]"),
+            ("SCAN 0 MATCH", syntax),
+            ("SCAN 0 FOO 1", syntax),
+        ]);
+    }
+
+    #[test]
+    fn keys_by_pattern_and_by_chance() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("RANDOMKEY", "nil"),
+            ("DBSIZE", "0"),
+            ("MSET one 1 two 2 three 3", "OK"),
+            ("KEYS one", "[\"one\"]"),
+            ("KEYS none", "[]"),
+            ("KEYS t[^h]*", "[\"two\"]"),
+            ("DBSIZE", "3"),
+        ]);
+        bench.run(&["SET", "", "empty"]);
+        for (pattern, count) in [("*", 4), ("t*", 2), ("?*", 3)] {
+            let Reply::Bulks(found) = bench.run(&["KEYS", pattern]) else { panic!() };
+            assert_eq!(found.len(), count, "{pattern}");
+        }
+        let mut drawn: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..200 {
+            *drawn.entry(bench.show("RANDOMKEY")).or_default() += 1;
+        }
+        assert_eq!(drawn.len(), 4);
+        assert!(drawn.values().all(|times| *times > 20), "{drawn:?}");
+    }
+}

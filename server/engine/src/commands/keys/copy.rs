@@ -24,7 +24,7 @@ fn copy_of(record: &Record, key: &[u8]) -> Record {
     let value = match record.value() {
         Value::Integer(number) => StringValue::Integer(number),
         Value::String(bytes) if record.is_raw() => StringValue::Raw(bytes),
-        Value::String(bytes) => StringValue::Bytes(bytes),
+        Value::String(bytes) => StringValue::Text(bytes),
         Value::Object(object) => return Record::object(key, object.clone(), expires_at),
     };
     Record::string(key, value, expires_at)
@@ -115,3 +115,86 @@ pub const ROWS: &[Command] = &[
             "Moves a key to another database.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use crate::time::DbIndex;
+
+    #[test]
+    fn copies_are_deep_and_keep_expiry_and_encoding() {
+        let mut bench = Bench::new();
+        let long = "x".repeat(50_000);
+        bench.run(&["SET", "long", &long]);
+        bench.check(&[
+            ("SET a 12 EX 100", "OK"),
+            ("COPY a b", "1"),
+            ("TTL b", "100"),
+            ("OBJECT ENCODING b", "\"int\""),
+            ("APPEND a 3", "3"),
+            ("GET b", "\"12\""),
+            ("COPY a b", "0"),
+            ("COPY a b REPLACE", "1"),
+            ("GET b", "\"123\""),
+            ("OBJECT ENCODING b", "\"raw\""),
+            ("COPY none b", "0"),
+            ("COPY long other", "1"),
+            ("SETRANGE long 0 changed", "50000"),
+            ("GETRANGE other 0 6", "\"xxxxxxx\""),
+        ]);
+    }
+
+    #[test]
+    fn databases_are_reached() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SET a 1 EX 100", "OK"),
+            ("COPY a a DB 1", "1"),
+            ("COPY a b db 3 replace", "1"),
+            ("MOVE a 1", "0"),
+            ("MOVE a 2", "1"),
+            ("EXISTS a", "0"),
+            ("MOVE a 2", "0"),
+        ]);
+        for (db, key) in [(1, "a"), (3, "b"), (2, "a")] {
+            bench.db = DbIndex(db);
+            assert_eq!(bench.show(&format!("GET {key}")), "\"1\"", "{db}");
+            assert_eq!(bench.show(&format!("TTL {key}")), "100", "{db}");
+            assert_eq!(bench.show("DBSIZE"), "1", "{db}");
+        }
+    }
+
+    #[test]
+    fn errors() {
+        let same = "-ERR source and destination objects are the same";
+        let range = "-ERR DB index is out of range";
+        let wide = "-ERR value is out of range, value must between -2147483648 and 2147483647";
+        Bench::new().check(&[
+            ("COPY a a", same),
+            ("COPY a a DB 0", same),
+            ("COPY a b FOO", "-ERR syntax error"),
+            ("COPY a b DB", "-ERR syntax error"),
+            ("COPY a b DB 16", range),
+            ("COPY a b DB -1", range),
+            ("COPY a b DB x", "-ERR value is not an integer or out of range"),
+            ("MOVE a 0", same),
+            ("MOVE a 16", range),
+            ("MOVE a x", "-ERR value is not an integer or out of range"),
+            ("MOVE a 99999999999", wide),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("SET g 1", "0:new g, 0:set g", 1),
+            ("COPY g h", "0:new h, 0:copy_to h", 1),
+            ("COPY g h", "", 0),
+            ("COPY g h REPLACE", "0:new h, 0:copy_to h", 1),
+            ("COPY g h DB 1", "1:new h, 1:copy_to h", 1),
+            ("MOVE g 2", "2:new g, 0:move_from g, 2:move_to g", 1),
+            ("COPY g x", "0:keymiss g", 0),
+            ("MOVE g 2", "", 0),
+        ]);
+    }
+}

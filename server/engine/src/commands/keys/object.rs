@@ -24,10 +24,7 @@ fn encoding_name(record: &Record) -> &'static str {
 
 /// `OBJECT ENCODING key`: the encoding's name, or nil. O(1).
 fn encoding(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::bulk_or_nil(
-        view.peek(args[2])
-            .map(|record| encoding_name(record).as_bytes()),
-    ))
+    Ok(Reply::bulk_or_nil(view.peek(args[2]).map(|record| encoding_name(record).as_bytes())))
 }
 
 /// `OBJECT REFCOUNT key`: 1, or nil. O(1).
@@ -79,23 +76,18 @@ const HELP: &[&str] = &[
 
 /// `OBJECT HELP`: what the subcommands do.
 fn help(_view: &View<'_>, _args: Args<'_>) -> CommandResult {
-    Ok(Reply::Array(
-        HELP.iter().copied().map(Reply::simple).collect(),
-    ))
+    Ok(Reply::Array(HELP.iter().copied().map(Reply::simple).collect()))
 }
 
 const KEY: &[KeySpec] = &[KeySpec::one(2, Access::Look)];
 
 const SUBCOMMANDS: &[Command] = &[
-    Command::read("encoding", 3, Group::Generic, encoding)
-        .of("object")
-        .keys(KEY)
-        .doc(
-            "2.2.3",
-            "O(1)",
-            "key",
-            "Returns the internal encoding of a Redis object.",
-        ),
+    Command::read("encoding", 3, Group::Generic, encoding).of("object").keys(KEY).doc(
+        "2.2.3",
+        "O(1)",
+        "key",
+        "Returns the internal encoding of a Redis object.",
+    ),
     Command::read("freq", 3, Group::Generic, freq)
         .of("object")
         .keys(KEY)
@@ -113,39 +105,67 @@ const SUBCOMMANDS: &[Command] = &[
         .scope(Scope::Free)
         .without_key_flags()
         .flags(Flags::LOADING.with(Flags::STALE).with(Flags::KEYSPACE))
-        .doc(
-            "6.2.0",
-            "O(1)",
-            "",
-            "Returns helpful text about the different subcommands.",
-        ),
-    Command::read("idletime", 3, Group::Generic, idletime)
-        .of("object")
-        .keys(KEY)
-        .doc(
-            "2.2.3",
-            "O(1)",
-            "key",
-            "Returns the time since the last access to a Redis object.",
-        ),
+        .doc("6.2.0", "O(1)", "", "Returns helpful text about the different subcommands."),
+    Command::read("idletime", 3, Group::Generic, idletime).of("object").keys(KEY).doc(
+        "2.2.3",
+        "O(1)",
+        "key",
+        "Returns the time since the last access to a Redis object.",
+    ),
     Command::read("refcount", 3, Group::Generic, refcount)
         .of("object")
         .keys(KEY)
-        .doc(
-            "2.2.3",
-            "O(1)",
-            "key",
-            "Returns the reference count of a value of a key.",
-        )
+        .doc("2.2.3", "O(1)", "key", "Returns the reference count of a value of a key.")
         .differs("Always 1: small integers are not shared."),
 ];
 
 /// The rows of this file.
-pub const ROWS: &[Command] = &[
-    Command::container("object", Group::Generic, SUBCOMMANDS).doc(
-        "2.2.3",
-        "Depends on subcommand.",
-        "",
-        "A container for object introspection commands.",
-    ),
-];
+pub const ROWS: &[Command] = &[Command::container("object", Group::Generic, SUBCOMMANDS).doc(
+    "2.2.3",
+    "Depends on subcommand.",
+    "",
+    "A container for object introspection commands.",
+)];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn encodings_are_named_as_in_redis() {
+        let mut bench = Bench::new();
+        let (short, long) = ("x".repeat(44), "x".repeat(45));
+        bench.run(&["MSET", "short", &short, "long", &long]);
+        bench.check(&[
+            ("OBJECT ENCODING short", "\"embstr\""),
+            ("OBJECT ENCODING long", "\"raw\""),
+            ("SET n 12", "OK"),
+            ("OBJECT ENCODING n", "\"int\""),
+            ("SET n 012", "OK"),
+            ("OBJECT ENCODING n", "\"embstr\""),
+            ("APPEND n 3", "4"),
+            ("object encoding n", "\"raw\""),
+            ("OBJECT ENCODING none", "nil"),
+            ("OBJECT REFCOUNT n", "1"),
+            ("OBJECT REFCOUNT none", "nil"),
+            ("OBJECT FREQ none", "nil"),
+            ("OBJECT IDLETIME none", "nil"),
+        ]);
+        assert!(bench.show("OBJECT FREQ n").starts_with("-ERR An LFU"));
+        bench.pass_ms(2_000);
+        bench.check(&[("OBJECT IDLETIME n", "2")]);
+        bench.engine.keyspace().limits().set("lfu-policy", 1);
+        assert!(bench.show("OBJECT IDLETIME n").starts_with("-ERR An LFU"));
+    }
+
+    #[test]
+    fn subcommands_are_checked() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("OBJECT FOO", "-ERR unknown subcommand 'FOO'. Try OBJECT HELP."),
+            ("OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command"),
+            ("OBJECT HELP x", "-ERR wrong number of arguments for 'object|help' command"),
+        ]);
+        assert!(bench.show("OBJECT HELP").starts_with("[OBJECT <subcommand>"));
+    }
+}

@@ -49,21 +49,10 @@ fn renamenx(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
     Command::write("rename", 3, Group::Generic, rename)
-        .keys(&[
-            KeySpec::one(1, Access::Take),
-            KeySpec::one(2, Access::Overwrite),
-        ])
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key newkey",
-            "Renames a key and overwrites the destination.",
-        ),
+        .keys(&[KeySpec::one(1, Access::Take), KeySpec::one(2, Access::Overwrite)])
+        .doc("1.0.0", "O(1)", "key newkey", "Renames a key and overwrites the destination."),
     Command::write("renamenx", 3, Group::Generic, renamenx)
-        .keys(&[
-            KeySpec::one(1, Access::Take),
-            KeySpec::one(2, Access::Create),
-        ])
+        .keys(&[KeySpec::one(1, Access::Take), KeySpec::one(2, Access::Create)])
         .flags(Flags::FAST)
         .doc(
             "1.0.0",
@@ -72,3 +61,57 @@ pub const ROWS: &[Command] = &[
             "Renames a key only when the target key name doesn't exist.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn the_value_and_its_expiry_move() {
+        let mut bench = Bench::new();
+        let long = "x".repeat(70_000);
+        bench.check(&[
+            ("SET a 1 EX 100", "OK"),
+            ("SET b 2", "OK"),
+            ("RENAME a b", "OK"),
+            ("GET b", "\"1\""),
+            ("TTL b", "100"),
+            ("EXISTS a", "0"),
+            ("SET a 3", "OK"),
+            ("RENAMENX a b", "0"),
+            ("RENAMENX a c", "1"),
+            ("MGET a b c", "[nil \"1\" \"3\"]"),
+            ("RENAME c c", "OK"),
+            ("RENAMENX c c", "0"),
+            ("RENAME none c", "-ERR no such key"),
+            ("RENAMENX none none", "-ERR no such key"),
+        ]);
+        bench.run(&["RENAME", "b", &long]);
+        assert_eq!(bench.run(&["TTL", &long]), crate::Reply::Integer(100));
+        bench.pass_ms(100_000);
+        assert_eq!(bench.run(&["GET", &long]), crate::Reply::Nil);
+        bench.check(&[("DBSIZE", "1")]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("MSET e 1 f 2", "0:new e, 0:set e, 0:new f, 0:set f", 2),
+            ("RENAME e f", "0:new f, 0:rename_from e, 0:rename_to f", 1),
+            ("RENAME f f", "", 0),
+            ("RENAMENX f g", "0:new g, 0:rename_from f, 0:rename_to g", 1),
+        ]);
+    }
+
+    #[test]
+    fn both_names_have_new_versions() {
+        let mut bench = Bench::new();
+        bench.line("MSET a 1 b 2");
+        let watches = [bench.watch("a"), bench.watch("b"), bench.watch("c")];
+        bench.line("RENAME a b");
+        let [a, b, c] = watches;
+        assert_eq!(bench.transaction(&["PING"], &[a]), None);
+        assert_eq!(bench.transaction(&["PING"], &[b]), None);
+        assert!(bench.transaction(&["PING"], &[c]).is_some());
+    }
+}

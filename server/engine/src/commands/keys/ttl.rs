@@ -18,7 +18,7 @@ fn of_expiry(
 ) -> CommandResult {
     Ok(Reply::Integer(match view.look(args[1]) {
         None => NO_KEY,
-        Some(record) => record.expires_at().map_or(NO_EXPIRY, tell),
+        Some(record) => record.own_expiry().map_or(NO_EXPIRY, tell),
     }))
 }
 
@@ -52,40 +52,53 @@ const KEY: &[KeySpec] = &[KeySpec::one(1, Access::Read)];
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
-    Command::read("ttl", 2, Group::Generic, ttl)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time in seconds of a key.",
-        ),
-    Command::read("pttl", 2, Group::Generic, pttl)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "2.6.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time in milliseconds of a key.",
-        ),
-    Command::read("expiretime", 2, Group::Generic, expiretime)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "7.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time of a key as a Unix timestamp.",
-        ),
-    Command::read("pexpiretime", 2, Group::Generic, pexpiretime)
-        .keys(KEY)
-        .flags(Flags::FAST)
-        .doc(
-            "7.0.0",
-            "O(1)",
-            "key",
-            "Returns the expiration time of a key as a Unix milliseconds timestamp.",
-        ),
+    Command::read("ttl", 2, Group::Generic, ttl).keys(KEY).flags(Flags::FAST).doc(
+        "1.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time in seconds of a key.",
+    ),
+    Command::read("pttl", 2, Group::Generic, pttl).keys(KEY).flags(Flags::FAST).doc(
+        "2.6.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time in milliseconds of a key.",
+    ),
+    Command::read("expiretime", 2, Group::Generic, expiretime).keys(KEY).flags(Flags::FAST).doc(
+        "7.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time of a key as a Unix timestamp.",
+    ),
+    Command::read("pexpiretime", 2, Group::Generic, pexpiretime).keys(KEY).flags(Flags::FAST).doc(
+        "7.0.0",
+        "O(1)",
+        "key",
+        "Returns the expiration time of a key as a Unix milliseconds timestamp.",
+    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn seconds_are_rounded_to_the_nearest() {
+        Bench::new().check(&[
+            ("TTL k", "-2"),
+            ("PEXPIRETIME k", "-2"),
+            ("SET k v", "OK"),
+            ("TTL k", "-1"),
+            ("PTTL k", "-1"),
+            ("EXPIRETIME k", "-1"),
+            ("PEXPIRE k 1499", "1"),
+            ("TTL k", "1"),
+            ("EXPIRETIME k", "1700000001"),
+            ("PEXPIRE k 1500", "1"),
+            ("TTL k", "2"),
+            ("EXPIRETIME k", "1700000002"),
+            ("PTTL k", "1500"),
+            ("PEXPIRETIME k", "1700000001500"),
+        ]);
+    }
+}

@@ -27,10 +27,7 @@ fn echo(_view: &View<'_>, args: Args<'_>) -> CommandResult {
 fn time(view: &View<'_>, _args: Args<'_>) -> CommandResult {
     let now = view.now().0;
     let part = |number: i64| Reply::bulk(itoa::Buffer::new().format(number).as_bytes());
-    Ok(Reply::Array(vec![
-        part(now.div_euclid(1000)),
-        part(now.rem_euclid(1000) * 1000),
-    ]))
+    Ok(Reply::Array(vec![part(now.div_euclid(1000)), part(now.rem_euclid(1000) * 1000)]))
 }
 
 const ANY_TIME: Flags = Flags::LOADING.with(Flags::STALE).with(Flags::FAST);
@@ -41,12 +38,7 @@ pub const ROWS: &[Command] = &[
         .without_key_flags()
         .scope(Scope::Free)
         .flags(Flags::FAST.with(Flags::IN_SUBSCRIBER_MODE))
-        .doc(
-            "1.0.0",
-            "O(1)",
-            "[message]",
-            "Returns the server's liveliness response.",
-        ),
+        .doc("1.0.0", "O(1)", "[message]", "Returns the server's liveliness response."),
     Command::read("echo", 2, Group::Connection, echo)
         .without_key_flags()
         .scope(Scope::Free)
@@ -59,3 +51,21 @@ pub const ROWS: &[Command] = &[
         .doc("2.6.0", "O(1)", "", "Returns the server time.")
         .differs("Counts whole milliseconds, on the clock that never jumps."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn greetings_and_the_time() {
+        let mut bench = Bench::new();
+        bench.pass_ms(1_234);
+        bench.check(&[
+            ("PING", "PONG"),
+            ("PING hello", "\"hello\""),
+            ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
+            ("ECHO x", "\"x\""),
+            ("TIME", "[\"1700000001\" \"234000\"]"),
+        ]);
+    }
+}

@@ -84,3 +84,55 @@ pub const ROWS: &[Command] = &[
             "Swaps two Redis databases.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use crate::time::DbIndex;
+
+    #[test]
+    fn flushing_one_or_all() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("FLUSHALL", "OK"),
+            ("MSET a 1 b 2", "OK"),
+            ("COPY a a DB 5", "1"),
+            ("FLUSHDB x", "-ERR syntax error"),
+            ("FLUSHALL ASYNC SYNC", "-ERR syntax error"),
+            ("DBSIZE", "2"),
+            ("FLUSHDB async", "OK"),
+        ]);
+        assert_eq!(bench.effects.changes, 2);
+        bench.check(&[("DBSIZE", "0"), ("SCAN 0", "[\"0\" []]")]);
+        bench.db = DbIndex(5);
+        bench.check(&[("DBSIZE", "1"), ("FLUSHALL SYNC", "OK"), ("DBSIZE", "0")]);
+        assert!(bench.engine.keyspace().sizes(bench.now).is_empty());
+    }
+
+    #[test]
+    fn a_swap_exchanges_keys_and_expiries() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SET a 0 PX 50", "OK"),
+            ("SWAPDB 0 9", "OK"),
+            ("DBSIZE", "0"),
+            ("SET b 1", "OK"),
+            ("SWAPDB 9 0", "OK"),
+            ("PTTL a", "50"),
+            ("SWAPDB 0 0", "OK"),
+        ]);
+        bench.pass_ms(50);
+        assert!(bench.engine.keyspace().has_due(bench.now));
+        bench.check(&[("DBSIZE", "0")]);
+        bench.db = DbIndex(9);
+        bench.check(&[
+            ("GET b", "\"1\""),
+            ("SWAPDB x 0", "-ERR invalid first DB index"),
+            ("SWAPDB 0 y", "-ERR invalid second DB index"),
+            ("SWAPDB 16 y", "-ERR invalid second DB index"),
+            ("SWAPDB 99999999999 0", "-ERR invalid first DB index"),
+            ("SWAPDB 0 16", "-ERR DB index is out of range"),
+            ("SWAPDB -1 0", "-ERR DB index is out of range"),
+        ]);
+    }
+}

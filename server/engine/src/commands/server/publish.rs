@@ -25,10 +25,7 @@ fn spublish(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
     send(Audience::Shard, view, args, effects)
 }
 
-const FLAGS: Flags = Flags::PUBSUB
-    .with(Flags::LOADING)
-    .with(Flags::STALE)
-    .with(Flags::FAST);
+const FLAGS: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST);
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[
@@ -54,3 +51,40 @@ pub const ROWS: &[Command] = &[
             "Post a message to a shard channel",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::effects::{Audience, Message, Notice};
+    use crate::host::Host;
+    use crate::reply::Reply;
+    use crate::testing::Bench;
+
+    struct Listeners;
+
+    impl Host for Listeners {
+        fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
+            match audience {
+                Audience::Channel => channel.len() as i64,
+                Audience::Shard => 0,
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_an_effect_and_its_receivers_are_the_hosts_to_count() {
+        let mut bench = Bench::new();
+        for (name, audience, receivers) in
+            [("PUBLISH", Audience::Channel, 4), ("SPUBLISH", Audience::Shard, 0)]
+        {
+            let reply = bench.run_with(&Listeners, &[name, "news", "hello"]);
+            assert_eq!(reply, Reply::Integer(receivers));
+            let message = Notice::Message(Message {
+                audience,
+                channel: b"news"[..].into(),
+                payload: b"hello"[..].into(),
+            });
+            assert_eq!(bench.effects.notices, [message]);
+            assert_eq!(bench.effects.changes, 0);
+        }
+    }
+}

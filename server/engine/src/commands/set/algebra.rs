@@ -56,9 +56,7 @@ fn sintercard(view: &View<'_>, args: Args<'_>) -> CommandResult {
         .filter(|count| *count > 0)
         .ok_or(CommandError::known("ERR numkeys should be greater than 0"))?;
     if count > args.len() - 2 {
-        return Err(CommandError::known(
-            "ERR Number of keys can't be greater than number of args",
-        ));
+        return Err(CommandError::known("ERR Number of keys can't be greater than number of args"));
     }
     let mut limit = 0;
     let mut options = Options::after(args, 2 + count);
@@ -207,10 +205,8 @@ fn sdiffstore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
 /// Keys of SINTER and its kin.
 const SOURCES: &[KeySpec] = &[KeySpec::range(1, -1, 1, Access::Read)];
 /// Keys of the STORE forms.
-const STORES: &[KeySpec] = &[
-    KeySpec::one(1, Access::Overwrite),
-    KeySpec::range(2, -1, 1, Access::Read),
-];
+const STORES: &[KeySpec] =
+    &[KeySpec::one(1, Access::Overwrite), KeySpec::range(2, -1, 1, Access::Read)];
 
 /// The rows of this file.
 pub const ROWS: &[Command] = &[

@@ -16,12 +16,8 @@ fn add(
     effects: &mut Effects,
 ) -> Result<usize, crate::CommandError> {
     let limits = view.limits();
-    let insert_all = |set: &mut Set| {
-        members
-            .iter()
-            .filter(|member| set.insert(member, limits))
-            .count()
-    };
+    let insert_all =
+        |set: &mut Set| members.iter().filter(|member| set.insert(member, limits)).count();
     let added = edit_set(view, key, effects, |set| {
         set.expect(members.len(), limits);
         match insert_all(set) {

@@ -117,9 +117,7 @@ fn spop_count(
     let stay = len - count;
     let few_stay = stay * STAY_FACTOR <= count;
     let draws = if few_stay { stay } else { count };
-    let draws: Vec<usize> = (0..draws)
-        .map(|drawn| view.random_below(len - drawn))
-        .collect();
+    let draws: Vec<usize> = (0..draws).map(|drawn| view.random_below(len - drawn)).collect();
     let limits = view.limits();
     let popped = edit_set(view, key, effects, |set| {
         let mut popped = BulkList::with_capacity(count, 16);

@@ -43,9 +43,7 @@ impl ScanOptions {
 
     /// Whether a member is asked for.
     pub(crate) fn wants(&self, member: &[u8]) -> bool {
-        self.pattern
-            .as_ref()
-            .is_none_or(|pattern| pattern.is_any() || pattern.matches(member))
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_any() || pattern.matches(member))
     }
 }
 

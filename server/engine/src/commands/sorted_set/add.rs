@@ -41,10 +41,7 @@ struct Tally {
 impl Rules {
     /// Reads the options from index 2 on; also returns where the scores begin.
     fn parse(args: Args<'_>, increment: bool) -> Result<(Self, usize), CommandError> {
-        let mut rules = Self {
-            increment,
-            ..Self::default()
-        };
+        let mut rules = Self { increment, ..Self::default() };
         let mut at = 2;
         while let Some(option) = args.get(at) {
             // A score is the commonest thing to stand here, and never a letter pair.
@@ -89,15 +86,9 @@ impl Rules {
         if self.only_add {
             return Ok(None);
         }
-        let after = if self.increment {
-            before + score
-        } else {
-            score
-        };
+        let after = if self.increment { before + score } else { score };
         if after.is_nan() {
-            return Err(CommandError::known(
-                "ERR resulting score is not a number (NaN)",
-            ));
+            return Err(CommandError::known("ERR resulting score is not a number (NaN)"));
         }
         let held_back = self.only_lesser && after >= before || self.only_greater && after <= before;
         Ok((!held_back).then_some(after))
@@ -157,11 +148,7 @@ fn add(
         for element in &elements {
             rules.apply(set, *element, limits, &mut tally)?;
         }
-        Ok(if tally.added + tally.changed > 0 {
-            Edit::Made(tally)
-        } else {
-            Edit::Declined(tally)
-        })
+        Ok(if tally.added + tally.changed > 0 { Edit::Made(tally) } else { Edit::Declined(tally) })
     })?;
     let tally = match tally {
         Some(tally) => tally,

@@ -90,10 +90,7 @@ impl<'v> Source<'v> {
             Some(Value::Object(Object::SortedSet(set))) => Members::Scored(set),
             Some(_) => return Err(CommandError::WRONG_TYPE),
         };
-        Ok(Self {
-            members,
-            weight: 1.0,
-        })
+        Ok(Self { members, weight: 1.0 })
     }
 
     fn len(&self) -> usize {
@@ -145,19 +142,14 @@ impl<'v> Query<'v> {
                 "ERR at least 1 input key is needed for '{name}' command"
             )));
         }
-        let Some((keys, options)) = usize::try_from(count)
-            .ok()
-            .and_then(|count| args[1..].split_at_checked(count))
+        let Some((keys, options)) =
+            usize::try_from(count).ok().and_then(|count| args[1..].split_at_checked(count))
         else {
             return Err(CommandError::SYNTAX);
         };
         let sources: Result<_, _> = keys.iter().map(|key| Source::at(view, key)).collect();
-        let mut query = Self {
-            sources: sources?,
-            aggregate: Aggregate::Sum,
-            with_scores: false,
-            limit: 0,
-        };
+        let mut query =
+            Self { sources: sources?, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
         query.parse_options(options, combination, purpose)?;
         Ok(query)
     }
@@ -291,11 +283,7 @@ fn answer(view: &View<'_>, args: Args<'_>, name: &str, combination: Combination)
     }
     let result = result.finish_large();
     let all = Run::cut((0, result.len()), Direction::Ascending, 0, -1);
-    Ok(if with_scores {
-        all.pairs(&result)
-    } else {
-        all.members(&result)
-    })
+    Ok(if with_scores { all.pairs(&result) } else { all.members(&result) })
 }
 
 fn combine_and_store(
@@ -336,13 +324,7 @@ fn zunionstore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Co
 
 /// `ZINTERSTORE destination numkeys key [key ...] …`: as ZINTER; the size. O(N × K + M log M).
 fn zinterstore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    combine_and_store(
-        view,
-        args,
-        effects,
-        "zinterstore",
-        Combination::Intersection,
-    )
+    combine_and_store(view, args, effects, "zinterstore", Combination::Intersection)
 }
 
 /// `ZDIFFSTORE destination numkeys key [key ...]`: as ZDIFF; the size. O(N + M log M).
@@ -364,10 +346,7 @@ fn zintercard(view: &View<'_>, args: Args<'_>) -> CommandResult {
 }
 
 const SOURCES: &[KeySpec] = &[KeySpec::counted(1, Access::Read)];
-const STORES: &[KeySpec] = &[
-    KeySpec::one(1, Access::Overwrite),
-    KeySpec::counted(2, Access::Read),
-];
+const STORES: &[KeySpec] = &[KeySpec::one(1, Access::Overwrite), KeySpec::counted(2, Access::Read)];
 
 const UNION_COMPLEXITY: &str = "O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.";
 const INTER_COMPLEXITY: &str = "O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set.";

@@ -102,9 +102,7 @@ impl<'a> LexRange<'a> {
     pub(super) fn parse(min: &'a [u8], max: &'a [u8]) -> Result<Self, CommandError> {
         match (lex_end(min), lex_end(max)) {
             (Some(min), Some(max)) => Ok(Self { min, max }),
-            _ => Err(CommandError::known(
-                "ERR min or max not valid string range item",
-            )),
+            _ => Err(CommandError::known("ERR min or max not valid string range item")),
         }
     }
 

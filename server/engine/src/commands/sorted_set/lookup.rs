@@ -18,10 +18,8 @@ fn zscore(view: &View<'_>, args: Args<'_>) -> CommandResult {
 /// `ZMSCORE key member [member ...]`: each score, or nil. O(1) each.
 fn zmscore(view: &View<'_>, args: Args<'_>) -> CommandResult {
     let set = sorted_set_at(view, args[1])?;
-    let score = |member: &&[u8]| {
-        set.and_then(|set| set.score(member))
-            .map_or(Reply::Nil, Reply::Double)
-    };
+    let score =
+        |member: &&[u8]| set.and_then(|set| set.score(member)).map_or(Reply::Nil, Reply::Double);
     Ok(Reply::Array(args[2..].iter().map(score).collect()))
 }
 
@@ -91,12 +89,7 @@ pub const ROWS: &[Command] = &[
     Command::read("zscore", 3, Group::SortedSet, zscore)
         .keys(&[KeySpec::one(1, Access::Read)])
         .flags(Flags::FAST)
-        .doc(
-            "1.2.0",
-            "O(1)",
-            "key member",
-            "Returns the score of a member in a sorted set.",
-        ),
+        .doc("1.2.0", "O(1)", "key member", "Returns the score of a member in a sorted set."),
     Command::read("zmscore", -3, Group::SortedSet, zmscore)
         .keys(&[KeySpec::one(1, Access::Read)])
         .flags(Flags::FAST)
@@ -109,12 +102,7 @@ pub const ROWS: &[Command] = &[
     Command::read("zcard", 2, Group::SortedSet, zcard)
         .keys(&[KeySpec::one(1, Access::Look)])
         .flags(Flags::FAST)
-        .doc(
-            "1.2.0",
-            "O(1)",
-            "key",
-            "Returns the number of members in a sorted set.",
-        ),
+        .doc("1.2.0", "O(1)", "key", "Returns the number of members in a sorted set."),
     Command::read("zcount", 4, Group::SortedSet, zcount)
         .keys(&[KeySpec::one(1, Access::Read)])
         .flags(Flags::FAST)

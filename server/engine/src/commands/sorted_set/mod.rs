@@ -102,11 +102,7 @@ struct Run {
 }
 
 impl Run {
-    const NONE: Self = Self {
-        start: 0,
-        count: 0,
-        direction: Direction::Ascending,
-    };
+    const NONE: Self = Self { start: 0, count: 0, direction: Direction::Ascending };
 
     /// The elements of ranks `start..end`, seen from the end that `direction` begins at, cut to
     /// what LIMIT's offset and count leave; a negative count means all.

@@ -93,10 +93,7 @@ fn pop_one_key(
 }
 
 fn flat(popped: Popped) -> Vec<Reply> {
-    popped
-        .into_iter()
-        .flat_map(|(member, score)| [member, score])
-        .collect()
+    popped.into_iter().flat_map(|(member, score)| [member, score]).collect()
 }
 
 /// `ZPOPMIN key [count]`: the members with the least scores, removed. O(M log N).
@@ -116,9 +113,8 @@ fn zpopmax(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comman
 fn timeout(text: &[u8], view: &View<'_>) -> Result<Wait, CommandError> {
     /// The first number of milliseconds that is too large.
     const TOO_LARGE: f64 = i64::MAX as f64;
-    let seconds = parse_f64(text).ok_or(CommandError::known(
-        "ERR timeout is not a float or out of range",
-    ))?;
+    let seconds =
+        parse_f64(text).ok_or(CommandError::known("ERR timeout is not a float or out of range"))?;
     let ms = (seconds * 1000.0).ceil();
     let out_of_range = CommandError::known("ERR timeout is out of range");
     if ms >= TOO_LARGE {
@@ -128,9 +124,7 @@ fn timeout(text: &[u8], view: &View<'_>) -> Result<Wait, CommandError> {
         ..0 => Err(CommandError::known("ERR timeout is negative")),
         0 => Ok(Wait { timeout_ms: None }),
         ms => match view.now().checked_add_ms(ms) {
-            Some(_) => Ok(Wait {
-                timeout_ms: Some(ms.unsigned_abs()),
-            }),
+            Some(_) => Ok(Wait { timeout_ms: Some(ms.unsigned_abs()) }),
             None => Err(out_of_range),
         },
     }
@@ -199,11 +193,7 @@ impl<'a> ManyKeys<'a> {
             }
             _ => return Err(CommandError::SYNTAX),
         };
-        Ok(Self {
-            keys,
-            direction,
-            count,
-        })
+        Ok(Self { keys, direction, count })
     }
 
     fn pop(
@@ -217,10 +207,7 @@ impl<'a> ManyKeys<'a> {
         let popped = pop(view, key, self.direction, self.count, effects)?.unwrap_or_default();
         let pair = |(member, score)| Reply::Array(vec![member, score]);
         let pairs = popped.into_iter().map(pair).collect();
-        Ok(Some(Reply::Array(vec![
-            Reply::bulk(key),
-            Reply::Array(pairs),
-        ])))
+        Ok(Some(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)])))
     }
 }
 

@@ -37,11 +37,7 @@ fn zrandmember(view: &View<'_>, args: Args<'_>) -> CommandResult {
     let (len, wanted) = (set.len(), count.unsigned_abs() as usize);
     if count > 0 && wanted >= len {
         let all = Run::cut((0, len), Direction::Ascending, 0, -1);
-        return Ok(if with_scores {
-            all.pairs(set)
-        } else {
-            all.members(set)
-        });
+        return Ok(if with_scores { all.pairs(set) } else { all.members(set) });
     }
     let (mut members, mut pairs) = (BulkList::default(), Vec::new());
     let mut push = |rank| {
@@ -58,21 +54,15 @@ fn zrandmember(view: &View<'_>, args: Args<'_>) -> CommandResult {
     } else {
         sample(view, len, wanted).into_iter().for_each(push);
     }
-    Ok(if with_scores {
-        Reply::Pairs(pairs)
-    } else {
-        Reply::Bulks(members)
-    })
+    Ok(if with_scores { Reply::Pairs(pairs) } else { Reply::Bulks(members) })
 }
 
 /// The rows of this file.
-pub const ROWS: &[Command] = &[
-    Command::read("zrandmember", -2, Group::SortedSet, zrandmember)
-        .keys(&[KeySpec::one(1, Access::Read)])
-        .doc(
-            "6.2.0",
-            "O(N) where N is the number of members returned",
-            "key [count [WITHSCORES]]",
-            "Returns one or more random members from a sorted set.",
-        ),
-];
+pub const ROWS: &[Command] = &[Command::read("zrandmember", -2, Group::SortedSet, zrandmember)
+    .keys(&[KeySpec::one(1, Access::Read)])
+    .doc(
+        "6.2.0",
+        "O(N) where N is the number of members returned",
+        "key [count [WITHSCORES]]",
+        "Returns one or more random members from a sorted set.",
+    )];

@@ -90,13 +90,7 @@ impl<'a> Query<'a> {
             By::Score => Range::Score(ScoreRange::parse(min, max)?),
             By::Lex => Range::Lex(LexRange::parse(min, max)?),
         };
-        Ok(Self {
-            range,
-            direction,
-            offset,
-            limit,
-            with_scores,
-        })
+        Ok(Self { range, direction, offset, limit, with_scores })
     }
 
     fn run(&self, set: &SortedSet) -> Run {
@@ -121,12 +115,7 @@ fn answer(view: &View<'_>, args: Args<'_>, form: Form) -> CommandResult {
 }
 
 const fn form(by: Option<By>, direction: Option<Direction>) -> Form {
-    Form {
-        by,
-        direction,
-        key: 1,
-        stores: false,
-    }
+    Form { by, direction, key: 1, stores: false }
 }
 
 /// `ZRANGE key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count] [WITHSCORES]`: members in
@@ -138,31 +127,19 @@ fn zrange(view: &View<'_>, args: Args<'_>) -> CommandResult {
 /// `ZREVRANGE key start stop [WITHSCORES]`: members by index from the greatest score down.
 /// O(log N + M).
 fn zrevrange(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    answer(
-        view,
-        args,
-        form(Some(By::Rank), Some(Direction::Descending)),
-    )
+    answer(view, args, form(Some(By::Rank), Some(Direction::Descending)))
 }
 
 /// `ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`: members by score.
 /// O(log N + M).
 fn zrangebyscore(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    answer(
-        view,
-        args,
-        form(Some(By::Score), Some(Direction::Ascending)),
-    )
+    answer(view, args, form(Some(By::Score), Some(Direction::Ascending)))
 }
 
 /// `ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]`: members by score from the
 /// greatest down. O(log N + M).
 fn zrevrangebyscore(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    answer(
-        view,
-        args,
-        form(Some(By::Score), Some(Direction::Descending)),
-    )
+    answer(view, args, form(Some(By::Score), Some(Direction::Descending)))
 }
 
 /// `ZRANGEBYLEX key min max [LIMIT offset count]`: members in their own order. O(log N + M).
@@ -179,18 +156,11 @@ fn zrevrangebylex(view: &View<'_>, args: Args<'_>) -> CommandResult {
 /// `ZRANGESTORE dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]`: how many elements
 /// the destination has. O(log N + M).
 fn zrangestore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
-    let form = Form {
-        by: None,
-        direction: None,
-        key: 2,
-        stores: true,
-    };
+    let form = Form { by: None, direction: None, key: 2, stores: true };
     let query = Query::parse(args, form)?;
     let mut result = Accumulator::default();
     if let Some(set) = sorted_set_at(view, args[2])? {
-        query
-            .run(set)
-            .visit(set, |member, score| result.merge(member, score, |_| score));
+        query.run(set).visit(set, |member, score| result.merge(member, score, |_| score));
     }
     let result = result.finish(view.limits());
     store(view, args[1], result, "zrangestore", effects)

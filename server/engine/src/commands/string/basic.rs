@@ -153,10 +153,7 @@ fn mget(view: &View<'_>, args: Args<'_>) -> CommandResult {
     let mut values = BulkList::with_capacity(args.len() - 1, VALUE_LEN);
     for key in &args[1..] {
         let mut digits = itoa::Buffer::new();
-        match view
-            .get(key)
-            .map(|record| string_bytes(record, &mut digits))
-        {
+        match view.get(key).map(|record| string_bytes(record, &mut digits)) {
             Some(Ok(bytes)) => values.push(bytes),
             Some(Err(_)) | None => values.push_nil(),
         }
@@ -267,3 +264,137 @@ pub const ROWS: &[Command] = &[
             "Atomically modifies the string values of one or more keys only when all keys don't exist.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::reply::{Blob, Reply};
+    use crate::testing::{Bench, show};
+
+    #[test]
+    fn values_come_back_as_they_went_in() {
+        let mut bench = Bench::new();
+        let long = "x".repeat(100_000);
+        for value in ["", "hello", "42", "-1", "007", "9223372036854775808", &long] {
+            assert_eq!(bench.run(&["SET", "k", value]), Reply::Ok);
+            assert_eq!(bench.run(&["GET", "k"]), Reply::bulk(value.as_bytes()));
+            assert_eq!(bench.run(&["STRLEN", "k"]), Reply::count(value.len()));
+        }
+        bench.check(&[("GET none", "nil"), ("STRLEN none", "0")]);
+        assert_eq!(bench.run(&[&b"SET"[..], b"\0\xff", b"\r\n\0"]), Reply::Ok);
+        assert_eq!(bench.run(&[&b"GET"[..], b"\0\xff"]), Reply::bulk(b"\r\n\0"));
+    }
+
+    #[test]
+    fn a_long_value_is_shared_and_a_later_change_does_not_show_in_the_reply() {
+        let mut bench = Bench::new();
+        let long = vec![b'x'; super::SHARE_FROM];
+        bench.run(&[&b"SET"[..], b"k", &long]);
+        let first = bench.run(&["GET", "k"]);
+        let second = bench.run(&["GET", "k"]);
+        let address = |reply: &Reply| match reply {
+            Reply::Bulk(Blob::Heap(bytes)) => bytes.as_ptr(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(address(&first), address(&second));
+        bench.line("SETRANGE k 0 changed");
+        bench.line("APPEND k more");
+        assert_eq!(first, Reply::bulk(&long));
+        assert!(show(&bench.line("GET k")).starts_with("\"changedxxx"));
+    }
+
+    #[test]
+    fn get_and_set_in_one() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("GETSET k 1", "nil"),
+            ("GETSET k 2", "\"1\""),
+            ("EXPIRE k 10", "1"),
+            ("GETSET k 3", "\"2\""),
+            ("TTL k", "-1"),
+            ("GETDEL k", "\"3\""),
+            ("GETDEL k", "nil"),
+            ("SETNX k a", "1"),
+            ("SETNX k b", "0"),
+            ("GET k", "\"a\""),
+        ]);
+    }
+
+    #[test]
+    fn many_keys_at_once() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("MSET a 1 b 2 a 3", "OK"),
+            ("MGET a none b", "[\"3\" nil \"2\"]"),
+            ("MSETNX c 1 a 2", "0"),
+            ("EXISTS c", "0"),
+            ("MSETNX c 1 c 2", "1"),
+            ("GET c", "\"2\""),
+            ("MSET a 1 b", "-ERR wrong number of arguments for 'mset' command"),
+            ("MSETNX a 1 b", "-ERR wrong number of arguments for 'msetnx' command"),
+            ("MSET a", "-ERR wrong number of arguments for 'mset' command"),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("SET a 1", "0:new a, 0:set a", 1),
+            ("SET a 2", "0:set a", 1),
+            ("SETNX a 2", "", 0),
+            ("MSET a 1 d 2", "0:set a, 0:new d, 0:set d", 2),
+            ("MSETNX a 1 z 2", "", 0),
+            ("MSETNX y 1 y 2", "0:new y, 0:set y, 0:set y", 2),
+            ("GETSET a 7", "0:set a", 1),
+            ("GETDEL a", "0:del a", 1),
+            ("GETDEL a", "0:keymiss a", 0),
+            ("GETSET a 7", "0:keymiss a, 0:new a, 0:set a", 1),
+        ]);
+    }
+
+    #[test]
+    fn other_types_are_refused_and_untouched() {
+        let mut bench = Bench::new();
+        bench.put_a_set("s");
+        let before = bench.engine.keyspace().digest(bench.now);
+        let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+        for line in [
+            "GET s",
+            "STRLEN s",
+            "GETSET s x",
+            "GETDEL s",
+            "GETEX s",
+            "GETEX s EX 0",
+            "SET s x GET",
+            "SET s x NX GET",
+            "SET s x IFEQ y",
+            "SET s x IFNE y",
+            "DELIFEQ s x",
+            "APPEND s x",
+            "SETRANGE s 0 x",
+            "SETRANGE s 1 ",
+            "GETRANGE s 0 1",
+            "SUBSTR s 0 1",
+            "INCR s",
+            "INCRBYFLOAT s 1",
+            "INCRBYFLOAT s x",
+        ] {
+            bench.check(&[(line, wrong)]);
+        }
+        let keys = "-ERR The specified keys must contain string values";
+        let condition = "-ERR Key should be of string type if conditions are specified";
+        bench.check(&[
+            ("LCS s k FOO", keys),
+            ("LCS k s", keys),
+            ("DELEX s IFEQ x", condition),
+            ("MGET s k", "[nil nil]"),
+            ("SETNX s x", "0"),
+            ("SETRANGE s -1 x", "-ERR offset is out of range"),
+            ("GETRANGE s x 1", "-ERR value is not an integer or out of range"),
+            ("TYPE s", "set"),
+        ]);
+        assert_eq!(bench.engine.keyspace().digest(bench.now), before);
+        bench.check(&[("SET s x", "OK"), ("GET s", "\"x\"")]);
+        bench.put_a_set("t");
+        bench.check(&[("DELEX t", "1"), ("EXISTS t", "0")]);
+    }
+}

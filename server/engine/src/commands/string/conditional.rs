@@ -49,13 +49,9 @@ fn delex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     } else if is(condition, "IFNE") {
         false
     } else if is(condition, "IFDEQ") || is(condition, "IFDNE") {
-        return Err(CommandError::known(
-            "ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE",
-        ));
+        return Err(CommandError::known("ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE"));
     } else {
-        return Err(CommandError::known(
-            "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
-        ));
+        return Err(CommandError::known("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"));
     };
     let equal = equals(view, key, value).map_err(|_| {
         CommandError::known("ERR Key should be of string type if conditions are specified")
@@ -68,12 +64,7 @@ pub const ROWS: &[Command] = &[
     Command::write("delifeq", 3, Group::String, delifeq)
         .keys(&[KeySpec::one(1, Access::Take)])
         .flags(Flags::FAST)
-        .doc(
-            "9.0.0",
-            "O(1)",
-            "key value",
-            "Deletes a key if its value matches the given string.",
-        )
+        .doc("9.0.0", "O(1)", "key value", "Deletes a key if its value matches the given string.")
         .differs("Not in Redis; as Valkey 9."),
     Command::write("delex", -2, Group::String, delex)
         .keys(&[KeySpec::one(1, Access::Take)])
@@ -86,3 +77,51 @@ pub const ROWS: &[Command] = &[
         )
         .differs("Not in Redis 7.2; as Redis 8.4, without IFDEQ and IFDNE."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn only_the_right_value_is_deleted() {
+        Bench::new().check(&[
+            ("DELIFEQ k v", "0"),
+            ("SET k 12", "OK"),
+            ("DELIFEQ k 012", "0"),
+            ("DELIFEQ k 12", "1"),
+            ("EXISTS k", "0"),
+            ("DELEX k", "0"),
+            ("SET k v", "OK"),
+            ("DELEX k IFEQ w", "0"),
+            ("DELEX k ifne v", "0"),
+            ("DELEX k IFNE w", "1"),
+            ("DELEX k IFNE w", "0"),
+            ("SET k v", "OK"),
+            ("DELEX k IFEQ v", "1"),
+            ("SET k v", "OK"),
+            ("DELEX k", "1"),
+        ]);
+    }
+
+    #[test]
+    fn bad_conditions_are_told() {
+        Bench::new().check(&[
+            ("SET k v", "OK"),
+            ("DELEX k IFEQ", "-ERR wrong number of arguments for 'delex' command"),
+            ("DELEX k FOO v", "-ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"),
+            ("DELEX k IFDEQ 00", "-ERR IFDEQ and IFDNE are not supported, use IFEQ or IFNE"),
+            ("GET k", "\"v\""),
+        ]);
+    }
+
+    #[test]
+    fn deletion_is_told() {
+        Bench::new().check_events(&[
+            ("SET k v", "0:new k, 0:set k", 1),
+            ("DELIFEQ k w", "", 0),
+            ("DELIFEQ k v", "0:del k", 1),
+            ("SET k v", "0:new k, 0:set k", 1),
+            ("DELEX k IFEQ v", "0:del k", 1),
+        ]);
+    }
+}

@@ -33,11 +33,7 @@ fn add_to(record: &mut Record, delta: i64) -> Edit<Result<Sum, CommandError>> {
     let mut digits = itoa::Buffer::new();
     let sum = string_bytes(record, &mut digits)
         .and_then(integer)
-        .and_then(|number| {
-            number
-                .checked_add(delta)
-                .ok_or(CommandError::INCREMENT_OVERFLOW)
-        });
+        .and_then(|number| number.checked_add(delta).ok_or(CommandError::INCREMENT_OVERFLOW));
     let expires_at = record.expires_at();
     Edit::Declined(sum.map(|sum| Sum::ToStore(sum, expires_at)))
 }
@@ -99,11 +95,9 @@ fn incrbyfloat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Co
     };
     let sum = number
         .checked_add(parse(args[2])?)
-        .ok_or(CommandError::known(
-            "ERR increment would produce NaN or Infinity",
-        ))?
+        .ok_or(CommandError::known("ERR increment would produce NaN or Infinity"))?
         .to_text();
-    view.set_string(key, StringValue::Bytes(sum.as_bytes()), expires_at, effects);
+    view.set_string(key, StringValue::Text(sum.as_bytes()), expires_at, effects);
     effects.changed(1);
     effects.event(EventClass::STRING, "incrbyfloat", view.db(), key);
     Ok(Reply::bulk(sum.as_bytes()))
@@ -158,6 +152,95 @@ pub const ROWS: &[Command] = &[
             "O(1)",
             "key increment",
             "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
-        )
-        .differs("A sum that is an integer has the encoding int, not embstr."),
+        ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range";
+
+    #[test]
+    fn integers_count() {
+        Bench::new().check(&[
+            ("INCR k", "1"),
+            ("INCRBY k 9", "10"),
+            ("DECR k", "9"),
+            ("DECRBY k 10", "-1"),
+            ("DECRBY k -1", "0"),
+            ("GET k", "\"0\""),
+            ("DECR other", "-1"),
+            ("SET k 9223372036854775806", "OK"),
+            ("INCR k", "9223372036854775807"),
+            ("INCR k", "-ERR increment or decrement would overflow"),
+            ("GET k", "\"9223372036854775807\""),
+            ("INCRBY n -9223372036854775808", "-9223372036854775808"),
+            ("DECR n", "-ERR increment or decrement would overflow"),
+            ("INCRBY n x", NOT_AN_INTEGER),
+            ("DECRBY n -9223372036854775808", "-ERR decrement would overflow"),
+            ("SET k 007", "OK"),
+            ("INCR k", NOT_AN_INTEGER),
+        ]);
+    }
+
+    #[test]
+    fn text_that_reads_as_a_number_becomes_one() {
+        Bench::new().check(&[
+            ("SET k 1", "OK"),
+            ("APPEND k 2", "2"),
+            ("OBJECT ENCODING k", "\"raw\""),
+            ("EXPIRE k 100", "1"),
+            ("INCR k", "13"),
+            ("OBJECT ENCODING k", "\"int\""),
+            ("TTL k", "100"),
+            ("INCR k", "14"),
+            ("TTL k", "100"),
+        ]);
+    }
+
+    #[test]
+    fn floats_add_as_long_doubles() {
+        Bench::new().check(&[
+            ("INCRBYFLOAT f 0.1", "\"0.1\""),
+            ("INCRBYFLOAT f 0.2", "\"0.3\""),
+            ("EXPIRE f 100", "1"),
+            ("INCRBYFLOAT f 5.0e3", "\"5000.29999999999999982\""),
+            ("TTL f", "100"),
+            ("SET n 3", "OK"),
+            ("INCRBYFLOAT n -1", "\"2\""),
+            ("OBJECT ENCODING n", "\"embstr\""),
+            ("COPY n copy", "1"),
+            ("OBJECT ENCODING copy", "\"embstr\""),
+            ("INCR copy", "3"),
+            ("OBJECT ENCODING copy", "\"int\""),
+            ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
+            ("SET s x", "OK"),
+            ("INCRBYFLOAT s 1", "-ERR value is not a valid float"),
+            ("INCRBYFLOAT n inf", "-ERR increment would produce NaN or Infinity"),
+            ("GET n", "\"2\""),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("INCR n", "0:new n, 0:incrby n", 1),
+            ("DECRBY n 5", "0:incrby n", 1),
+            ("INCRBYFLOAT n 1.5", "0:incrbyfloat n", 1),
+            ("INCR n", "", 0),
+        ]);
+    }
+
+    #[test]
+    fn counting_makes_a_new_version() {
+        let mut bench = Bench::new();
+        bench.line("SET n 1");
+        let watch = bench.watch("n");
+        bench.line("INCR n");
+        assert_eq!(bench.transaction(&["GET n"], &[watch]), None);
+        let watch = bench.watch("n");
+        bench.line("INCRBY n x");
+        assert!(bench.transaction(&["GET n"], &[watch]).is_some());
+    }
+}

@@ -56,10 +56,7 @@ struct Ways {
 
 impl Ways {
     fn new(rows: usize, columns: usize) -> Self {
-        Self {
-            bits: vec![0; (rows * columns).div_ceil(64)],
-            columns,
-        }
+        Self { bits: vec![0; (rows * columns).div_ceil(64)], columns }
     }
 
     fn set_up(&mut self, row: usize, column: usize) {
@@ -111,11 +108,7 @@ fn runs(a: &[u8], b: &[u8], ways: &Ways) -> Vec<Run> {
             (i, j) = (i - 1, j - 1);
             match runs.last_mut() {
                 Some(run) if run.a == i + 1 && run.b == j + 1 => {
-                    *run = Run {
-                        a: i,
-                        b: j,
-                        len: run.len + 1,
-                    };
+                    *run = Run { a: i, b: j, len: run.len + 1 };
                 }
                 _ => runs.push(Run { a: i, b: j, len: 1 }),
             }
@@ -150,12 +143,8 @@ fn lcs_reply(a: &[u8], b: &[u8], answer: Answer) -> CommandResult {
     let len = fill(a, b, |row, column| ways.set_up(row, column));
     let runs = runs(a, b, &ways);
     let Answer::Matches { len_min, with_len } = answer else {
-        let text: Vec<u8> = runs
-            .iter()
-            .rev()
-            .flat_map(|run| &a[run.a..run.a + run.len])
-            .copied()
-            .collect();
+        let text: Vec<u8> =
+            runs.iter().rev().flat_map(|run| &a[run.a..run.a + run.len]).copied().collect();
         return Ok(Reply::Bulk(Blob::from(text)));
     };
     let matches = runs
@@ -196,3 +185,70 @@ pub const ROWS: &[Command] = &[Command::read("lcs", -3, Group::String, lcs)
         "Finds the longest common substring.",
     )
     .differs("Refuses pairs of strings whose table would take Redis more than 4 GiB.")];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn the_documented_example() {
+        Bench::new().check(&[
+            ("MSET a ohmytext b mynewtext", "OK"),
+            ("LCS a b", "\"mytext\""),
+            ("LCS a b LEN", "6"),
+            ("LCS a b IDX", "{\"matches\": [[[4 7] [5 8]] [[2 3] [0 1]]], \"len\": 6}"),
+            (
+                "LCS a b IDX WITHMATCHLEN MINMATCHLEN 4",
+                "{\"matches\": [[[4 7] [5 8] 4]], \"len\": 6}",
+            ),
+            ("LCS a b idx minmatchlen -4 minmatchlen 5", "{\"matches\": [], \"len\": 6}"),
+            ("LCS a b WITHMATCHLEN", "\"mytext\""),
+            ("LCS none b", "\"\""),
+            ("LCS none b LEN", "0"),
+            ("LCS none none IDX", "{\"matches\": [], \"len\": 0}"),
+        ]);
+    }
+
+    #[test]
+    fn errors() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("LCS a b FOO", "-ERR syntax error"),
+            ("LCS a b MINMATCHLEN", "-ERR syntax error"),
+            ("LCS a b MINMATCHLEN x", "-ERR value is not an integer or out of range"),
+            (
+                "LCS a b LEN IDX",
+                "-ERR If you want both the length and indexes, please just use IDX.",
+            ),
+            ("SETRANGE a 40000 x", "40001"),
+            ("LCS a a LEN", "-ERR Insufficient memory, failed allocating transient memory for LCS"),
+        ]);
+    }
+
+    #[test]
+    fn the_subsequence_is_one_and_as_long_as_told() {
+        let subsequence = |part: &[u8], whole: &[u8]| {
+            let mut rest = whole.iter();
+            part.iter().all(|byte| rest.any(|other| other == byte))
+        };
+        for seed in 0..200u64 {
+            let text = |mut state: u64| -> Vec<u8> {
+                let len = state % 40;
+                let mut next = || {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    b'a' + (state >> 60) as u8 % 3
+                };
+                (0..len).map(|_| next()).collect()
+            };
+            let (a, b) = (text(seed * 7 + 3), text(seed * 13 + 5));
+            let len = super::fill(&a, &b, |_, _| {});
+            let mut ways = super::Ways::new(a.len(), b.len());
+            super::fill(&a, &b, |row, column| ways.set_up(row, column));
+            let runs = super::runs(&a, &b, &ways);
+            let found: Vec<u8> =
+                runs.iter().rev().flat_map(|run| a[run.a..run.a + run.len].to_vec()).collect();
+            assert_eq!(found.len(), len);
+            assert!(subsequence(&found, &a) && subsequence(&found, &b));
+        }
+    }
+}

@@ -110,11 +110,7 @@ fn part(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
     }
     let size = i64::try_from(len).unwrap_or(i64::MAX);
     let absolute = |index: i64| {
-        if index < 0 {
-            (size + index).max(0)
-        } else {
-            index
-        }
+        if index < 0 { (size + index).max(0) } else { index }
     };
     let (start, end) = (absolute(start), absolute(end).min(size - 1));
     if start > end {
@@ -172,3 +168,116 @@ pub const ROWS: &[Command] = &[
             "Returns a substring from a string value.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::reply::Reply;
+    use crate::testing::Bench;
+
+    const TOO_LONG: &str = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+
+    #[test]
+    fn parts_are_counted_from_either_end() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SET k Hello", "OK"),
+            ("GETRANGE k 0 -1", "\"Hello\""),
+            ("GETRANGE k 1 2", "\"el\""),
+            ("SUBSTR k -3 -2", "\"ll\""),
+            ("GETRANGE k -100 100", "\"Hello\""),
+            ("GETRANGE k 3 1", "\"\""),
+            ("GETRANGE k -1 -3", "\"\""),
+            ("GETRANGE k 5 9", "\"\""),
+            ("GETRANGE k -100 -99", "\"H\""),
+            ("GETRANGE none 0 -1", "\"\""),
+            ("SET n 12345", "OK"),
+            ("GETRANGE n 1 2", "\"23\""),
+            ("SET e x", "OK"),
+            ("SETRANGE e 0 y", "1"),
+            ("GETRANGE e 0 9223372036854775807", "\"y\""),
+            ("GETRANGE e -9223372036854775808 0", "\"y\""),
+            ("GETRANGE k x 1", "-ERR value is not an integer or out of range"),
+        ]);
+        let long: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        bench.run(&[&b"SET"[..], b"l", &long]);
+        assert_eq!(bench.line("GETRANGE l 10 -11"), Reply::bulk(&long[10..long.len() - 10]));
+    }
+
+    #[test]
+    fn appending_grows_through_every_encoding() {
+        let mut bench = Bench::new();
+        let mut expected = String::new();
+        let piece = "0123456789".repeat(50);
+        bench.check(&[("APPEND k 12", "2"), ("OBJECT ENCODING k", "\"int\"")]);
+        expected.push_str("12");
+        for _ in 0..40 {
+            expected.push_str(&piece);
+            assert_eq!(bench.run(&["APPEND", "k", &piece]), Reply::count(expected.len()));
+            assert_eq!(bench.line("GET k"), Reply::bulk(expected.as_bytes()));
+        }
+        bench.check(&[("OBJECT ENCODING k", "\"raw\""), ("APPEND e ", "0"), ("EXISTS e", "1")]);
+    }
+
+    #[test]
+    fn setrange_fills_with_zeros_and_keeps_the_expiry() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SETRANGE k 2 ab", "4"),
+            ("GET k", "\"\\x00\\x00ab\""),
+            ("OBJECT ENCODING k", "\"raw\""),
+            ("EXPIRE k 100", "1"),
+            ("SETRANGE k 1 xyz9", "5"),
+            ("GET k", "\"\\x00xyz9\""),
+            ("TTL k", "100"),
+            ("SET n 1234", "OK"),
+            ("SETRANGE n 1 0", "4"),
+            ("INCR n", "1035"),
+            ("SETRANGE k 10000 end", "10003"),
+            ("STRLEN k", "10003"),
+            ("TTL k", "100"),
+            ("SETRANGE k 0 Z", "10003"),
+            ("GETRANGE k 0 2", "\"Zxy\""),
+        ]);
+    }
+
+    #[test]
+    fn sizes_have_a_limit() {
+        let mut bench = Bench::new();
+        bench.engine.keyspace().limits().set("proto-max-bulk-len", 10);
+        bench.check(&[
+            ("SETRANGE k 10 x", TOO_LONG),
+            ("SETRANGE k 9 x", "10"),
+            ("APPEND k x", TOO_LONG),
+            ("SETRANGE k 9223372036854775807 x", TOO_LONG),
+            ("SETRANGE k -1 x", "-ERR offset is out of range"),
+            ("SETRANGE k x x", "-ERR value is not an integer or out of range"),
+            ("SETRANGE k 99 ", "10"),
+            ("SETRANGE none 99 ", "0"),
+            ("EXISTS none", "0"),
+            ("STRLEN k", "10"),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("APPEND a x", "0:new a, 0:append a", 1),
+            ("APPEND a x", "0:append a", 1),
+            ("SETRANGE a 1 zz", "0:setrange a", 1),
+            ("SETRANGE a 1 ", "", 0),
+            ("SETRANGE c 2 x", "0:new c, 0:setrange c", 1),
+        ]);
+    }
+
+    #[test]
+    fn a_change_in_place_makes_a_new_version() {
+        let mut bench = Bench::new();
+        let long = "x".repeat(10_000);
+        bench.run(&["SET", "k", &long]);
+        for line in ["APPEND k y", "SETRANGE k 0 z"] {
+            let watch = bench.watch("k");
+            bench.line(line);
+            assert_eq!(bench.transaction(&["GET k"], &[watch]), None, "{line}");
+        }
+    }
+}

@@ -230,9 +230,7 @@ fn getex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     match lifetime {
         Lifetime::Default | Lifetime::Kept => {}
         Lifetime::Cleared => {
-            let had_one = view
-                .peek(key)
-                .is_some_and(|record| record.expires_at().is_some());
+            let had_one = view.peek(key).is_some_and(|record| record.expires_at().is_some());
             if had_one && view.set_expiry(key, None, effects) {
                 effects.changed(1);
                 effects.event(EventClass::GENERIC, "persist", db, key);
@@ -293,3 +291,148 @@ pub const ROWS: &[Command] = &[
             "Returns the string value of a key after setting its expiration time.",
         ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    const SYNTAX: &str = "-ERR syntax error";
+
+    #[test]
+    fn conditions_decide() {
+        Bench::new().check(&[
+            ("SET k 1 XX", "nil"),
+            ("SET k 1 NX", "OK"),
+            ("SET k 2 NX NX", "nil"),
+            ("SET k 2 xx", "OK"),
+            ("SET k 3 GET", "\"2\""),
+            ("SET k 4 NX GET", "\"3\""),
+            ("SET k 4 XX GET GET", "\"3\""),
+            ("GET k", "\"4\""),
+            ("SET none 1 XX GET", "nil"),
+            ("SET new 1 NX GET", "nil"),
+            ("GET new", "\"1\""),
+            ("SET k v NX XX", SYNTAX),
+            ("SET k v XX NX", SYNTAX),
+            ("SET k v FOO", SYNTAX),
+        ]);
+    }
+
+    #[test]
+    fn comparisons_decide() {
+        Bench::new().check(&[
+            ("SET k new IFEQ old", "nil"),
+            ("EXISTS k", "0"),
+            ("SET k 1 IFNE old", "OK"),
+            ("SET k 2 IFEQ 01", "nil"),
+            ("SET k 2 IFEQ 1 EX 10", "OK"),
+            ("TTL k", "10"),
+            ("SET k 3 IFNE 2", "nil"),
+            ("SET k 3 IFNE 1 KEEPTTL GET", "\"2\""),
+            ("TTL k", "10"),
+            ("SET k 4 IFEQ 9 GET", "\"3\""),
+            ("GET k", "\"3\""),
+            ("SET k 4 IFEQ", SYNTAX),
+            ("SET k 4 IFEQ 3 NX", SYNTAX),
+            ("SET k 4 XX IFEQ 3", SYNTAX),
+            ("SET k 4 IFEQ 3 IFNE 4", SYNTAX),
+        ]);
+    }
+
+    #[test]
+    fn expiries_and_their_errors() {
+        let mut bench = Bench::new();
+        let invalid = "-ERR invalid expire time in 'set' command";
+        bench.check(&[
+            ("SET k v EX 10", "OK"),
+            ("PTTL k", "10000"),
+            ("SET k v KEEPTTL", "OK"),
+            ("PTTL k", "10000"),
+            ("SET k v", "OK"),
+            ("PTTL k", "-1"),
+            ("SET k v KEEPTTL", "OK"),
+            ("PTTL k", "-1"),
+            ("SET k v PX 15 PX 16", "OK"),
+            ("PTTL k", "16"),
+            ("SET k v EXAT 1700000001", "OK"),
+            ("PTTL k", "1000"),
+            ("SET k v PXAT 1700000000001", "OK"),
+            ("PTTL k", "1"),
+            ("SET k v PXAT 5", "OK"),
+            ("GET k", "nil"),
+            ("SET k v EX 1 PX 2", SYNTAX),
+            ("SET k v KEEPTTL EX 2", SYNTAX),
+            ("SET k v EX 2 KEEPTTL", SYNTAX),
+            ("SET k v PERSIST", SYNTAX),
+            ("SET k v EX", SYNTAX),
+            ("SET k v EX a", "-ERR value is not an integer or out of range"),
+            ("SET k v EX 0", invalid),
+            ("SET k v PX -1", invalid),
+            ("SET k v EX 9223372036854775807", invalid),
+            ("SET k v PX 9223372036854775807", invalid),
+            ("SETEX k 2 v", "OK"),
+            ("PTTL k", "2000"),
+            ("PSETEX k 3 v", "OK"),
+            ("PTTL k", "3"),
+            ("SETEX k -1 v", "-ERR invalid expire time in 'setex' command"),
+            ("PSETEX k 0 v", "-ERR invalid expire time in 'psetex' command"),
+            ("GET k", "\"v\""),
+        ]);
+        bench.pass_ms(2);
+        bench.check(&[("GET k", "\"v\"")]);
+        bench.pass_ms(1);
+        bench.check(&[("GET k", "nil"), ("SET k w NX", "OK")]);
+    }
+
+    #[test]
+    fn getex_changes_only_the_expiry() {
+        Bench::new().check(&[
+            ("GETEX none EX 0", "nil"),
+            ("SET k v", "OK"),
+            ("GETEX k", "\"v\""),
+            ("GETEX k EX 10", "\"v\""),
+            ("PTTL k", "10000"),
+            ("GETEX k", "\"v\""),
+            ("PTTL k", "10000"),
+            ("GETEX k PERSIST PERSIST", "\"v\""),
+            ("PTTL k", "-1"),
+            ("GETEX k EX 0", "-ERR invalid expire time in 'getex' command"),
+            ("GETEX k EX x", "-ERR value is not an integer or out of range"),
+            ("GETEX k PERSIST EX 1", SYNTAX),
+            ("GETEX k EX 1 PERSIST", SYNTAX),
+            ("GETEX k KEEPTTL", SYNTAX),
+            ("GETEX k NX", SYNTAX),
+            ("GETEX k PXAT 1", "\"v\""),
+            ("EXISTS k", "0"),
+        ]);
+    }
+
+    #[test]
+    fn events_are_redis_events() {
+        Bench::new().check_events(&[
+            ("SET a 2 EX 100", "0:new a, 0:set a, 0:expire a", 1),
+            ("SET a 1 KEEPTTL", "0:set a", 1),
+            ("SET a 1 NX", "", 0),
+            ("SET a 1 IFEQ 2", "", 0),
+            ("SET a 2 GET", "0:set a", 1),
+            ("SET none 1 GET XX", "0:keymiss none", 0),
+            ("GETEX a EX 100", "0:expire a", 1),
+            ("GETEX a PERSIST", "0:persist a", 1),
+            ("GETEX a PERSIST", "", 0),
+            ("GETEX a PXAT 1", "0:del a", 1),
+            ("GETEX a", "0:keymiss a", 0),
+            ("SETEX e 100 v", "0:new e, 0:set e, 0:expire e", 1),
+        ]);
+    }
+
+    #[test]
+    fn an_error_changes_nothing() {
+        let mut bench = Bench::new();
+        bench.line("SET k v");
+        let before = bench.engine.keyspace().digest(bench.now);
+        for line in ["SET k w EX 0", "SET k w BAD", "SETEX k x w", "GETEX k EX 0"] {
+            assert!(bench.line(line).is_error(), "{line}");
+        }
+        assert_eq!(bench.engine.keyspace().digest(bench.now), before);
+    }
+}

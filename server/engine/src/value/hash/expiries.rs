@@ -66,10 +66,7 @@ impl Expiries {
     /// A field that has expired at `now`, the earliest first.
     #[must_use]
     pub(super) fn first_due(&self, now: UnixMillis) -> Option<Arc<[u8]>> {
-        self.by_time
-            .first()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, field)| Arc::clone(field))
+        self.by_time.first().filter(|(at, _)| *at <= now).map(|(_, field)| Arc::clone(field))
     }
 
     /// Sets or clears the expiry of a field.
@@ -115,9 +112,6 @@ impl Expiries {
     pub(super) fn memory_len(&self) -> usize {
         /// Two tree slots, and the counts before a shared field.
         const PER_FIELD: usize = 24 + 24 + 16;
-        self.by_field
-            .keys()
-            .map(|field| PER_FIELD + field.len())
-            .sum()
+        self.by_field.keys().map(|field| PER_FIELD + field.len()).sum()
     }
 }

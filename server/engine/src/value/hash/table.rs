@@ -86,10 +86,7 @@ impl Table {
     /// An empty table with room for `fields`.
     #[must_use]
     pub fn with_capacity(fields: usize) -> Self {
-        Self {
-            places: HashTable::with_capacity(fields),
-            pairs: Vec::with_capacity(fields),
-        }
+        Self { places: HashTable::with_capacity(fields), pairs: Vec::with_capacity(fields) }
     }
 
     /// Number of pairs.
@@ -178,9 +175,7 @@ impl Table {
         if let Some(moved) = self.pairs.get(hole as usize) {
             let half_hash = self::half_hash(moved.field());
             let from = self.pairs.len() as u32;
-            if let Some(place) = self
-                .places
-                .find_mut(whole(half_hash), |place| place.pair == from)
+            if let Some(place) = self.places.find_mut(whole(half_hash), |place| place.pair == from)
             {
                 place.pair = hole;
             }
@@ -211,8 +206,6 @@ impl Table {
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-        f.debug_map()
-            .entries(self.iter().map(|(field, value)| (text(field), text(value))))
-            .finish()
+        f.debug_map().entries(self.iter().map(|(field, value)| (text(field), text(value)))).finish()
     }
 }

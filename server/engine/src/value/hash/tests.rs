@@ -5,10 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: HashLimits = HashLimits {
-    entries: 8,
-    value_len: 12,
-};
+const LIMITS: HashLimits = HashLimits { entries: 8, value_len: 12 };
 
 fn contents(hash: &Hash, now: UnixMillis) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();

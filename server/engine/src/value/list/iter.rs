@@ -15,12 +15,7 @@ pub struct Iter<'a> {
 
 impl<'a> Iter<'a> {
     pub(super) fn over(front: listpack::Iter<'a>, first: &'a [Node], second: &'a [Node]) -> Self {
-        Self {
-            front,
-            back: listpack::Iter::empty(),
-            first,
-            second,
-        }
+        Self { front, back: listpack::Iter::empty(), first, second }
     }
 }
 

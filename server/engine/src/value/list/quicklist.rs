@@ -16,7 +16,7 @@ const SIZE_ESTIMATE_OVERHEAD: usize = 8;
 
 /// A stretch of a list.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(super) struct Node {
     pack: Listpack,
     /// Bytes of the entries in Redis's format.
     redis_len: usize,
@@ -73,11 +73,9 @@ pub struct Quicklist {
 
 impl Quicklist {
     pub(super) fn from_listpack(pack: Listpack) -> Self {
-        Self {
-            len: pack.len(),
-            nodes: VecDeque::from([Node::new(pack)]),
-            encoding: Encoding::Listpack,
-        }
+        let len = pack.len();
+        let only = (len > 0).then(|| Node::new(pack));
+        Self { nodes: only.into_iter().collect(), len, encoding: Encoding::Listpack }
     }
 
     pub(super) fn encoding(&self) -> &'static str {
@@ -384,36 +382,23 @@ impl Quicklist {
     pub(super) fn memory_len(&self) -> usize {
         size_of::<Self>()
             + self.nodes.capacity() * size_of::<Node>()
-            + self
-                .nodes
-                .iter()
-                .map(|node| node.pack.memory_len())
-                .sum::<usize>()
+            + self.nodes.iter().map(|node| node.pack.memory_len()).sum::<usize>()
     }
 }
 
 fn node_of(element: &Packed<'_>) -> Node {
     let mut pack = Listpack::new();
     pack.push_back_packed(element);
-    Node {
-        pack,
-        redis_len: element.entry().redis_len(),
-    }
+    Node { pack, redis_len: element.entry().redis_len() }
 }
 
 #[cfg(test)]
 impl Quicklist {
     /// Panics unless the counts are those of the nodes.
     pub(super) fn check(&self) {
-        assert_eq!(
-            self.len,
-            self.nodes.iter().map(|node| node.pack.len()).sum::<usize>()
-        );
+        assert_eq!(self.len, self.nodes.iter().map(|node| node.pack.len()).sum::<usize>());
         for node in &self.nodes {
-            assert_eq!(
-                node.redis_len,
-                node.pack.iter().map(Entry::redis_len).sum::<usize>()
-            );
+            assert_eq!(node.redis_len, node.pack.iter().map(Entry::redis_len).sum::<usize>());
             assert!(!node.pack.is_empty());
         }
         assert!(self.encoding == Encoding::Quicklist || self.nodes.len() <= 1);

@@ -75,10 +75,7 @@ fn apply(op: Op, list: &mut List, model: &mut VecDeque<Vec<u8>>, limit: NodeLimi
         Op::Insert(side, pivot, element) => {
             list.prepare(&[&element], limit);
             let at = model.iter().position(|other| *other == pivot);
-            assert_eq!(
-                list.insert_beside(side, &pivot, &element, limit),
-                at.is_some()
-            );
+            assert_eq!(list.insert_beside(side, &pivot, &element, limit), at.is_some());
             if let Some(at) = at {
                 model.insert(at + usize::from(side == Beside::After), element);
             }
@@ -109,23 +106,9 @@ fn apply(op: Op, list: &mut List, model: &mut VecDeque<Vec<u8>>, limit: NodeLimi
 fn check(list: &List, model: &VecDeque<Vec<u8>>) {
     assert_eq!(list.len(), model.len());
     assert!(list.iter().map(Entry::to_vec).eq(model.iter().cloned()));
-    assert!(
-        list.iter()
-            .rev()
-            .map(Entry::to_vec)
-            .eq(model.iter().rev().cloned())
-    );
-    for index in [
-        0,
-        model.len() / 3,
-        model.len() / 2,
-        model.len().saturating_sub(1),
-        model.len(),
-    ] {
-        assert_eq!(
-            list.get(index).map(Entry::to_vec).as_ref(),
-            model.get(index)
-        );
+    assert!(list.iter().rev().map(Entry::to_vec).eq(model.iter().rev().cloned()));
+    for index in [0, model.len() / 3, model.len() / 2, model.len().saturating_sub(1), model.len()] {
+        assert_eq!(list.get(index).map(Entry::to_vec).as_ref(), model.get(index));
         let from: Vec<_> = list.iter_from(index).map(Entry::to_vec).collect();
         assert!(from.iter().eq(model.iter().skip(index)));
     }
@@ -166,10 +149,12 @@ fn encodings_change_where_redis_changes_them() {
     assert_eq!(list.encoding(), "listpack", "8144 and 48 are 8192");
     push(&mut list, b"");
     assert_eq!(list.encoding(), "quicklist");
-    // Back to one node of at most 4096: 39 elements take 4024.
     list.remove_range(0, 41);
     list.settle(limit);
-    assert_eq!((list.len(), list.encoding()), (40, "listpack"));
+    assert_eq!((list.len(), list.encoding()), (40, "quicklist"), "two nodes");
+    list.pop(End::Right, |_| ());
+    list.settle(limit);
+    assert_eq!((list.len(), list.encoding()), (39, "listpack"));
 
     let mut one = List::default();
     push(&mut one, &[b'x'; 9000]);
@@ -179,8 +164,7 @@ fn encodings_change_where_redis_changes_them() {
     let mut few = List::default();
     let five: [&[u8]; 5] = [b"1", b"2", b"3", b"4", b"5"];
     few.prepare(&five, four);
-    five.iter()
-        .for_each(|element| few.push(End::Left, element, four));
+    five.iter().for_each(|element| few.push(End::Left, element, four));
     assert_eq!(few.encoding(), "quicklist");
     few.pop(End::Right, |_| ());
     few.pop(End::Right, |_| ());
@@ -196,13 +180,7 @@ fn the_directive_means_bytes_below_zero_and_entries_above() {
     assert_eq!(NodeLimit::of(-1).len, 4096);
     assert_eq!(NodeLimit::of(-5).len, 65_536);
     assert_eq!(NodeLimit::of(-99).len, 65_536);
-    assert_eq!(
-        NodeLimit::of(0),
-        NodeLimit {
-            len: 8192,
-            entries: 1
-        }
-    );
+    assert_eq!(NodeLimit::of(0), NodeLimit { len: 8192, entries: 1 });
     assert_eq!(NodeLimit::of(128).entries, 128);
 }
 

@@ -142,11 +142,7 @@ impl<'a> Packed<'a> {
         match integer_text(bytes) {
             Some(number) => Self::integer(number),
             None => Self {
-                head: if bytes.len() <= usize::from(SHORT_MAX) {
-                    bytes.len() as u8
-                } else {
-                    LONG
-                },
+                head: if bytes.len() <= usize::from(SHORT_MAX) { bytes.len() as u8 } else { LONG },
                 number: [0; 8],
                 text: bytes,
             },
@@ -174,11 +170,7 @@ impl<'a> Packed<'a> {
                     _ => 5,
                 }
         };
-        Self {
-            head,
-            number: number.to_le_bytes(),
-            text: &[],
-        }
+        Self { head, number: number.to_le_bytes(), text: &[] }
     }
 
     /// The entry this becomes.
@@ -201,11 +193,7 @@ impl<'a> Packed<'a> {
     #[inline]
     pub(super) fn body_len(&self) -> usize {
         let len = usize::from(BODY_LEN[usize::from(self.head)]);
-        if self.head == LONG {
-            len + self.text.len()
-        } else {
-            len
-        }
+        if self.head == LONG { len + self.text.len() } else { len }
     }
 
     #[inline]

@@ -15,10 +15,7 @@ impl Iter<'_> {
     /// A walk over nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self {
-            bodies: &[],
-            heads: &[],
-        }
+        Self { bodies: &[], heads: &[] }
     }
 }
 

@@ -73,18 +73,12 @@ fn huge_and_tiny_numbers_are_exact() {
     let large = LongDouble::parse(b"1e4932").unwrap().to_text();
     assert_eq!(large.len(), 4933);
     assert!(large.starts_with("1000000000000000000"));
-    assert!(
-        LongDouble::parse(b"1e-4950").is_some(),
-        "subnormals are numbers"
-    );
+    assert!(LongDouble::parse(b"1e-4950").is_some(), "subnormals are numbers");
     assert_eq!(LongDouble::parse(b"0e99999").unwrap().to_text(), "0");
     let long = format!("0.{}1", "0".repeat(4900));
     assert_eq!(LongDouble::parse(long.as_bytes()).unwrap().to_text(), "0");
     let long = format!("1{}", "0".repeat(4900));
-    assert_eq!(
-        LongDouble::parse(long.as_bytes()),
-        LongDouble::parse(b"1e4900")
-    );
+    assert_eq!(LongDouble::parse(long.as_bytes()), LongDouble::parse(b"1e4900"));
 }
 
 proptest! {

@@ -110,11 +110,7 @@ impl Class {
             // The first page grows with a small set; whoever fills one will fill the next.
             bytes.reserve_exact(PAGE_CELLS * size);
         }
-        self.pages.push(Page {
-            bytes,
-            live: 0,
-            free: NO_CELL,
-        });
+        self.pages.push(Page { bytes, live: 0, free: NO_CELL });
         self.open.push(number as u32);
         Some(number)
     }
@@ -244,11 +240,7 @@ impl<const H: usize> Cells<H> {
             .iter()
             .map(|class| {
                 class.pages.capacity() * size_of::<Page>()
-                    + class
-                        .pages
-                        .iter()
-                        .map(|page| page.bytes.capacity())
-                        .sum::<usize>()
+                    + class.pages.iter().map(|page| page.bytes.capacity()).sum::<usize>()
             })
             .sum();
         pages

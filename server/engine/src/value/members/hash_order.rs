@@ -80,11 +80,7 @@ impl HashOrder {
         self.len += 1;
         let slot = u64::from(wanted) << 32 | u64::from(handle.0);
         let mut at = self.home(wanted);
-        while self
-            .slots
-            .get(at)
-            .is_some_and(|other| *other != 0 && hash(*other) <= wanted)
-        {
+        while self.slots.get(at).is_some_and(|other| *other != 0 && hash(*other) <= wanted) {
             at += 1;
         }
         let taken = self.slots.get(at..).unwrap_or_default();
@@ -108,10 +104,7 @@ impl HashOrder {
         let at = home + distance;
         // What was pushed beyond its home moves back by one.
         let mut end = at + 1;
-        while self
-            .slots
-            .get(end)
-            .is_some_and(|other| *other != 0 && self.home(hash(*other)) < end)
+        while self.slots.get(end).is_some_and(|other| *other != 0 && self.home(hash(*other)) < end)
         {
             end += 1;
         }

@@ -103,9 +103,5 @@ fn freed_cells_are_used_again_and_empty_pages_go() {
         let handle = members.find(&name(n)).unwrap();
         members.remove(handle);
     }
-    assert!(
-        members.memory_len() < full / 100,
-        "{}",
-        members.memory_len()
-    );
+    assert!(members.memory_len() < full / 100, "{}", members.memory_len());
 }

@@ -12,10 +12,7 @@ pub struct Table {
 
 impl Table {
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self {
-            members: Members::with_capacity(count),
-            order: Vec::with_capacity(count),
-        }
+        Self { members: Members::with_capacity(count), order: Vec::with_capacity(count) }
     }
 
     #[inline]
@@ -63,14 +60,11 @@ impl Table {
 
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&[u8]> {
-        self.order
-            .get(index)
-            .map(|handle| self.members.member(*handle))
+        self.order.get(index).map(|handle| self.members.member(*handle))
     }
 
     pub(super) fn scan(&self, cursor: u64, count: usize, mut found: impl FnMut(&[u8])) -> u64 {
-        self.members
-            .scan(cursor, count, |handle| found(self.members.member(handle)))
+        self.members.scan(cursor, count, |handle| found(self.members.member(handle)))
     }
 
     pub(super) fn memory_len(&self) -> usize {

@@ -13,10 +13,7 @@ pub struct Table {
 
 impl Table {
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self {
-            members: Members::with_capacity(count),
-            tree: Tree::default(),
-        }
+        Self { members: Members::with_capacity(count), tree: Tree::default() }
     }
 
     /// A set of members that come in any order, each with its score; sorted once.
@@ -44,9 +41,7 @@ impl Table {
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
-        self.members
-            .find(member)
-            .map(|handle| self.score_of(handle))
+        self.members.find(member).map(|handle| self.score_of(handle))
     }
 
     /// Adds a member, or decides by `change` on the new score of one that is there.

@@ -8,10 +8,7 @@ struct Model(Vec<(f64, Vec<u8>)>);
 
 impl Model {
     fn score(&self, member: &[u8]) -> Option<f64> {
-        self.0
-            .iter()
-            .find(|(_, name)| name == member)
-            .map(|(score, _)| *score)
+        self.0.iter().find(|(_, name)| name == member).map(|(score, _)| *score)
     }
 
     fn remove(&mut self, member: &[u8]) -> bool {
@@ -22,9 +19,8 @@ impl Model {
 
     fn put(&mut self, member: &[u8], score: f64) {
         self.remove(member);
-        let at = self
-            .0
-            .partition_point(|(other, name)| (*other, name.as_slice()) < (score, member));
+        let at =
+            self.0.partition_point(|(other, name)| (*other, name.as_slice()) < (score, member));
         self.0.insert(at, (score, member.to_vec()));
     }
 }
@@ -36,9 +32,7 @@ fn elements(
     direction: Direction,
 ) -> Vec<(f64, Vec<u8>)> {
     let mut found = Vec::new();
-    set.visit(start, count, direction, |member, score| {
-        found.push((score, member.to_vec()))
-    });
+    set.visit(start, count, direction, |member, score| found.push((score, member.to_vec())));
     found
 }
 
@@ -122,9 +116,7 @@ fn deep_trees_keep_their_order() {
     let mut state = 1u64;
     let mut model = std::collections::BTreeSet::new();
     for _ in 0..60_000 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let (n, grow) = ((state >> 33) % 30_000, (state >> 20) % 5 < 3);
         if grow {
             set.upsert(&name(n), (n / 10) as f64, &limits, |_| None);
@@ -133,26 +125,18 @@ fn deep_trees_keep_their_order() {
             assert_eq!(set.remove(&name(n)), model.remove(&n));
         }
     }
-    let SortedSet::Table(table) = &set else {
-        panic!()
-    };
+    let SortedSet::Table(table) = &set else { panic!() };
     table.check();
     assert_eq!(set.len(), model.len());
     for (rank, n) in model.iter().enumerate().step_by(97) {
         assert_eq!(set.rank(Bound::Element((n / 10) as f64, &name(*n))), rank);
-        assert_eq!(
-            set.get(rank).map(|(member, _)| member.to_vec()),
-            Some(name(*n))
-        );
+        assert_eq!(set.get(rank).map(|(member, _)| member.to_vec()), Some(name(*n)));
     }
     let all = set.len();
     set.remove_range(0, all);
     assert!(set.is_empty());
     set.upsert(b"x", 1.0, &limits, |_| None);
-    assert_eq!(
-        elements(&set, 0, 1, Direction::Descending),
-        [(1.0, b"x".to_vec())]
-    );
+    assert_eq!(elements(&set, 0, 1, Direction::Descending), [(1.0, b"x".to_vec())]);
 }
 
 #[test]
@@ -162,9 +146,7 @@ fn members_in_order_fill_their_leaves() {
     for n in 0..100_000u32 {
         set.upsert(&n.to_be_bytes(), f64::from(n), &limits, |_| None);
     }
-    let SortedSet::Table(table) = &set else {
-        panic!()
-    };
+    let SortedSet::Table(table) = &set else { panic!() };
     table.check();
     // 16 bytes of cell, 10 to 15 of table, 12 of leaf, little above.
     assert!(set.memory_len() < 100_000 * 52, "{}", set.memory_len());

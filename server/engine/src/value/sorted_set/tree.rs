@@ -59,13 +59,7 @@ impl Default for Tree {
     fn default() -> Self {
         let mut leaves = Arena::default();
         let root = leaves.add(Leaf::default());
-        Self {
-            leaves,
-            inners: Arena::default(),
-            root,
-            height: 0,
-            len: 0,
-        }
+        Self { leaves, inners: Arena::default(), root, height: 0, len: 0 }
     }
 }
 
@@ -132,10 +126,7 @@ impl Tree {
             let inner = self.inners.get(node);
             let firsts = count_before(inner.scores(), inner.handles(), bound, names);
             let child = firsts.saturating_sub(1);
-            rank += inner.counts()[..child]
-                .iter()
-                .map(|count| *count as usize)
-                .sum::<usize>();
+            rank += inner.counts()[..child].iter().map(|count| *count as usize).sum::<usize>();
             node = inner.children()[child];
         }
         let leaf = self.leaves.get(node);
@@ -170,11 +161,7 @@ impl Tree {
 
     /// The elements from `rank` upward.
     pub(super) fn ascend(&self, rank: usize) -> impl Iterator<Item = (f64, Handle)> {
-        let (mut node, mut place) = if rank < self.len {
-            self.seek(rank)
-        } else {
-            (NONE, 0)
-        };
+        let (mut node, mut place) = if rank < self.len { self.seek(rank) } else { (NONE, 0) };
         std::iter::from_fn(move || {
             if node == NONE {
                 return None;
@@ -191,11 +178,7 @@ impl Tree {
 
     /// The elements from `rank` downward.
     pub(super) fn descend(&self, rank: usize) -> impl Iterator<Item = (f64, Handle)> {
-        let (mut node, mut place) = if rank < self.len {
-            self.seek(rank)
-        } else {
-            (NONE, 0)
-        };
+        let (mut node, mut place) = if rank < self.len { self.seek(rank) } else { (NONE, 0) };
         std::iter::from_fn(move || {
             if node == NONE {
                 return None;
@@ -217,20 +200,13 @@ impl Tree {
     /// The path to where an element stands or belongs. An element before all others belongs to
     /// the first leaf.
     fn path_to(&self, score: f64, element: Handle, names: &Names) -> Path {
-        let mut path = Path {
-            steps: [(NONE, 0); HEIGHT_MAX],
-            leaf: self.root,
-        };
+        let mut path = Path { steps: [(NONE, 0); HEIGHT_MAX], leaf: self.root };
         let bound = Bound::Element(score, names.member(element));
         for step in &mut path.steps[..self.height] {
             let inner = self.inners.get(path.leaf);
             let firsts = count_before(inner.scores(), inner.handles(), bound, names);
             let is_first = inner.handles().get(firsts) == Some(&element);
-            let child = if is_first {
-                firsts
-            } else {
-                firsts.saturating_sub(1)
-            };
+            let child = if is_first { firsts } else { firsts.saturating_sub(1) };
             *step = (path.leaf, child);
             path.leaf = inner.children()[child];
         }
@@ -340,13 +316,7 @@ impl Tree {
             } else {
                 let (count, first) = self.summary(below, height);
                 self.inners.get_mut(number).set(child, count, first);
-                if len
-                    < SPARSE.min(if height == 0 {
-                        LEAF_MAX
-                    } else {
-                        nodes::INNER_MAX / 4
-                    })
-                {
+                if len < SPARSE.min(if height == 0 { LEAF_MAX } else { nodes::INNER_MAX / 4 }) {
                     self.merge_neighbours(number, child, height);
                 }
             }
@@ -385,11 +355,7 @@ impl Tree {
     /// Moves a sparse child's elements and a neighbour's into one node, if there is room.
     fn merge_neighbours(&mut self, parent: u32, child: usize, height: usize) {
         let inner = self.inners.get(parent);
-        let left = if child + 1 < inner.len() {
-            child
-        } else {
-            child.saturating_sub(1)
-        };
+        let left = if child + 1 < inner.len() { child } else { child.saturating_sub(1) };
         let [into, from] = match inner.children()[left..] {
             [into, from, ..] => [into, from],
             _ => return,

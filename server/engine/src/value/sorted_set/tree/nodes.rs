@@ -20,10 +20,7 @@ pub(super) struct Arena<N> {
 
 impl<N> Default for Arena<N> {
     fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { nodes: Vec::new(), free: Vec::new() }
     }
 }
 

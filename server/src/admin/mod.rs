@@ -1,0 +1,32 @@
+//! Commands about sessions and the server rather than about keys.
+
+pub mod connection;
+pub mod script;
+pub mod subscribe;
+
+use holdfast_engine::command::Args;
+
+/// The arguments with passwords replaced, for MONITOR and SLOWLOG.
+#[must_use]
+pub fn without_secrets<'a>(args: Args<'a>) -> Vec<&'a [u8]> {
+    const REDACTED: &[u8] = b"(redacted)";
+    let mut shown = args.to_vec();
+    let is = |index: usize, word: &str| {
+        args.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    if is(0, "auth") {
+        shown[1..].fill(REDACTED);
+    } else if is(0, "hello") {
+        if let Some(at) = (2..args.len()).find(|index| is(*index, "auth")) {
+            let end = (at + 3).min(shown.len());
+            shown[at + 1..end].fill(REDACTED);
+        }
+    } else if is(0, "config") && is(1, "set") {
+        for at in (2..args.len().saturating_sub(1)).step_by(2) {
+            if crate::config::commands::is_sensitive(args[at]) {
+                shown[at + 1] = REDACTED;
+            }
+        }
+    }
+    shown
+}

@@ -1,0 +1,290 @@
+//! SUBSCRIBE and its kin, and PUBSUB.
+
+use bytes::Bytes;
+use holdfast_engine::command::{Access, Command, Flags, Group, KeySpec};
+use holdfast_engine::value::glob::Glob;
+use holdfast_engine::{CommandError, Reply};
+
+use crate::resp::Protocol;
+use crate::route::{Answer, Call, ServerCommand};
+
+/// Which of the three kinds of subscription.
+#[derive(Clone, Copy)]
+enum Kind {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+impl Kind {
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Channel => ("subscribe", "unsubscribe"),
+            Self::Pattern => ("psubscribe", "punsubscribe"),
+            Self::Shard => ("ssubscribe", "sunsubscribe"),
+        }
+    }
+}
+
+/// The count a confirmation carries.
+fn count(call: &Call<'_>, kind: Kind) -> Reply {
+    Reply::count(match kind {
+        Kind::Shard => call.session.subscriptions.shard_count(),
+        Kind::Channel | Kind::Pattern => call.session.subscriptions.count(),
+    })
+}
+
+fn enter(call: &mut Call<'_>, kind: Kind) -> Answer {
+    // In RESP2 nothing tells a message from a reply, so a transaction or a denied context would
+    // leave the client unable to follow.
+    if call.in_transaction && call.session.protocol == Protocol::Resp2 {
+        return CommandError::known("ERR SUBSCRIBE isn't allowed for a DENY BLOCKING client")
+            .into();
+    }
+    let mut replies = Vec::with_capacity(call.args.len() - 1);
+    for name in &call.args[1..] {
+        let subscriptions = &mut call.session.subscriptions;
+        match kind {
+            Kind::Channel => subscriptions.subscribe(name),
+            Kind::Pattern => subscriptions.subscribe_pattern(name),
+            Kind::Shard => subscriptions.subscribe_shard(name),
+        };
+        replies.push(Reply::Push(vec![
+            Reply::bulk(kind.names().0.as_bytes()),
+            Reply::bulk(name),
+            count(call, kind),
+        ]));
+    }
+    call.session.publish();
+    Answer::Many(replies)
+}
+
+fn leave(call: &mut Call<'_>, kind: Kind) -> Answer {
+    let names: Vec<Bytes> = if call.args.len() > 1 {
+        call.args[1..].iter().map(|name| Bytes::copy_from_slice(name)).collect()
+    } else {
+        let subscriptions = &call.session.subscriptions;
+        match kind {
+            Kind::Channel => subscriptions.channels().cloned().collect(),
+            Kind::Pattern => subscriptions.patterns().cloned().collect(),
+            Kind::Shard => subscriptions.shard_channels().cloned().collect(),
+        }
+    };
+    let confirmation = |call: &Call<'_>, name: Reply| {
+        Reply::Push(vec![Reply::bulk(kind.names().1.as_bytes()), name, count(call, kind)])
+    };
+    if names.is_empty() {
+        let reply = confirmation(call, Reply::Nil);
+        return Answer::Many(vec![reply]);
+    }
+    let mut replies = Vec::with_capacity(names.len());
+    for name in names {
+        let subscriptions = &mut call.session.subscriptions;
+        match kind {
+            Kind::Channel => subscriptions.unsubscribe(&name),
+            Kind::Pattern => subscriptions.unsubscribe_pattern(&name),
+            Kind::Shard => subscriptions.unsubscribe_shard(&name),
+        };
+        let reply = confirmation(call, Reply::bulk(&name));
+        replies.push(reply);
+    }
+    call.session.publish();
+    Answer::Many(replies)
+}
+
+fn subscribe(call: &mut Call<'_>) -> Answer {
+    enter(call, Kind::Channel)
+}
+
+fn psubscribe(call: &mut Call<'_>) -> Answer {
+    enter(call, Kind::Pattern)
+}
+
+fn ssubscribe(call: &mut Call<'_>) -> Answer {
+    enter(call, Kind::Shard)
+}
+
+fn unsubscribe(call: &mut Call<'_>) -> Answer {
+    leave(call, Kind::Channel)
+}
+
+fn punsubscribe(call: &mut Call<'_>) -> Answer {
+    leave(call, Kind::Pattern)
+}
+
+fn sunsubscribe(call: &mut Call<'_>) -> Answer {
+    leave(call, Kind::Shard)
+}
+
+fn names(channels: Vec<Bytes>) -> Answer {
+    Reply::Array(channels.into_iter().map(|name| Reply::bulk(&name)).collect()).into()
+}
+
+/// `PUBSUB CHANNELS [pattern]`
+fn channels(call: &mut Call<'_>) -> Answer {
+    if call.args.len() > 3 {
+        return CommandError::wrong_arity("pubsub|channels").into();
+    }
+    let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
+    names(call.node.pubsub.channels(glob.as_ref()))
+}
+
+/// `PUBSUB SHARDCHANNELS [pattern]`
+fn shardchannels(call: &mut Call<'_>) -> Answer {
+    if call.args.len() > 3 {
+        return CommandError::wrong_arity("pubsub|shardchannels").into();
+    }
+    let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
+    names(call.node.pubsub.shard_channels(glob.as_ref()))
+}
+
+/// `PUBSUB NUMSUB [channel [channel ...]]`
+fn numsub(call: &mut Call<'_>) -> Answer {
+    counts(call, |call, name| call.node.pubsub.subscriber_count(name))
+}
+
+/// `PUBSUB SHARDNUMSUB [channel [channel ...]]`
+fn shardnumsub(call: &mut Call<'_>) -> Answer {
+    counts(call, |call, name| call.node.pubsub.shard_subscriber_count(name))
+}
+
+fn counts(call: &Call<'_>, count: impl Fn(&Call<'_>, &[u8]) -> usize) -> Answer {
+    let mut replies = Vec::new();
+    for name in &call.args[2..] {
+        replies.push(Reply::bulk(name));
+        replies.push(Reply::count(count(call, name)));
+    }
+    Reply::Array(replies).into()
+}
+
+/// `PUBSUB NUMPAT`
+fn numpat(call: &mut Call<'_>) -> Answer {
+    Reply::count(call.node.pubsub.pattern_count()).into()
+}
+
+const FLAGS: Flags = Flags::PUBSUB
+    .with(Flags::NOSCRIPT)
+    .with(Flags::LOADING)
+    .with(Flags::STALE)
+    .with(Flags::IN_SUBSCRIBER_MODE);
+
+const LOOK_FLAGS: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE);
+
+const SHARD_CHANNELS: &[KeySpec] = &[KeySpec::range(1, -1, 1, Access::NotKey)];
+
+const PUBSUB: &[ServerCommand] = &[
+    ServerCommand::new(
+        Command::server("channels", -2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(
+            "2.8.0",
+            "O(N) where N is the number of active channels, and assuming constant time pattern \
+             matching (relatively short channels and patterns)",
+            "[pattern]",
+            "Returns the active channels.",
+        ),
+        channels,
+    ),
+    ServerCommand::new(
+        Command::server("numpat", 2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(
+            "2.8.0",
+            "O(1)",
+            "",
+            "Returns a count of unique pattern subscriptions.",
+        ),
+        numpat,
+    ),
+    ServerCommand::new(
+        Command::server("numsub", -2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(
+            "2.8.0",
+            "O(N) for the NUMSUB subcommand, where N is the number of requested channels",
+            "[channel [channel ...]]",
+            "Returns a count of subscribers to channels.",
+        ),
+        numsub,
+    ),
+    ServerCommand::new(
+        Command::server("shardchannels", -2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(
+            "7.0.0",
+            "O(N) where N is the number of active shard channels, and assuming constant time \
+             pattern matching (relatively short shard channels).",
+            "[pattern]",
+            "Returns the active shard channels.",
+        ),
+        shardchannels,
+    ),
+    ServerCommand::new(
+        Command::server("shardnumsub", -2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(
+            "7.0.0",
+            "O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels",
+            "[shardchannel [shardchannel ...]]",
+            "Returns the count of subscribers of shard channels.",
+        ),
+        shardnumsub,
+    ),
+];
+
+/// The rows of this file.
+pub const ROWS: &[ServerCommand] = &[
+    ServerCommand::new(
+        Command::server("subscribe", -2, Group::PubSub).flags(FLAGS).doc(
+            "2.0.0",
+            "O(N) where N is the number of channels to subscribe to.",
+            "channel [channel ...]",
+            "Listens for messages published to channels.",
+        ),
+        subscribe,
+    ),
+    ServerCommand::new(
+        Command::server("psubscribe", -2, Group::PubSub).flags(FLAGS).doc(
+            "2.0.0",
+            "O(N) where N is the number of patterns to subscribe to.",
+            "pattern [pattern ...]",
+            "Listens for messages published to channels that match one or more patterns.",
+        ),
+        psubscribe,
+    ),
+    ServerCommand::new(
+        Command::server("ssubscribe", -2, Group::PubSub).keys(SHARD_CHANNELS).flags(FLAGS).doc(
+            "7.0.0",
+            "O(N) where N is the number of shard channels to subscribe to.",
+            "shardchannel [shardchannel ...]",
+            "Listens for messages published to shard channels.",
+        ),
+        ssubscribe,
+    ),
+    ServerCommand::new(
+        Command::server("unsubscribe", -1, Group::PubSub).flags(FLAGS).doc(
+            "2.0.0",
+            "O(N) where N is the number of channels to unsubscribe.",
+            "[channel [channel ...]]",
+            "Stops listening to messages posted to channels.",
+        ),
+        unsubscribe,
+    ),
+    ServerCommand::new(
+        Command::server("punsubscribe", -1, Group::PubSub).flags(FLAGS).doc(
+            "2.0.0",
+            "O(N) where N is the number of patterns to unsubscribe.",
+            "[pattern [pattern ...]]",
+            "Stops listening to messages published to channels that match one or more patterns.",
+        ),
+        punsubscribe,
+    ),
+    ServerCommand::new(
+        Command::server("sunsubscribe", -1, Group::PubSub).keys(SHARD_CHANNELS).flags(FLAGS).doc(
+            "7.0.0",
+            "O(N) where N is the number of shard channels to unsubscribe.",
+            "[shardchannel [shardchannel ...]]",
+            "Stops listening to messages posted to shard channels.",
+        ),
+        sunsubscribe,
+    ),
+    ServerCommand::container(
+        Command::container("pubsub", Group::PubSub, &[]).doc(
+            "2.8.0",
+            "Depends on subcommand.",
+            "",
+            "A container for Pub/Sub commands.",
+        ),
+        PUBSUB,
+    ),
+];

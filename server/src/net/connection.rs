@@ -1,0 +1,499 @@
+//! One client's connection: read, parse everything, run it, write once.
+//!
+//! The task owns the session and never holds a lock across an `.await`. Reading goes on while
+//! replies wait to be sent (a client may send its whole pipeline before it reads), within the
+//! limits of the query and output buffers. A command that waits keeps what followed it aside.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use holdfast_engine::{CommandError, Reply};
+use tokio::time::Instant;
+
+use super::Stream;
+use crate::config::settings::ClientClass;
+use crate::node::Node;
+use crate::resp::{
+    ArgRoom, Batch, Limits, Output, Parsed, RequestParser, Status, encode_protocol_error,
+};
+use crate::route::{self, Flow, Scratch, Waiting, table};
+use crate::session::client::Unblock;
+use crate::session::{Client, Kill, Session};
+
+/// Read so much at a time.
+const READ_LEN: usize = 16 * 1024;
+/// A known large argument is read into place by steps of so much: a client that announces
+/// 512 MB and sends nothing costs nothing.
+const RESERVE_LEN_MAX: usize = 8 << 20;
+/// An idle connection's input buffer keeps at most so much.
+const INPUT_KEPT_MAX: usize = 64 * 1024;
+/// Replies are written early when so much waits.
+const WRITE_EARLY_LEN: usize = 128 * 1024;
+/// Commands run between two chances for other connections.
+const COMMANDS_PER_TURN: usize = 1024;
+
+/// A command that was set aside.
+type OwnedCommand = Vec<Vec<u8>>;
+
+/// What ends a wait of the connection.
+enum Event {
+    /// Bytes arrived.
+    Read,
+    /// All output is sent.
+    Flushed,
+    /// The block was ended by another.
+    Unblocked,
+    /// The time is up.
+    Deadline,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client went, or was told to.
+    Gone,
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A client's connection.
+pub struct Connection {
+    node: Arc<Node>,
+    stream: Stream,
+    session: Session,
+    input: BytesMut,
+    parser: RequestParser,
+    batch: Batch,
+    room: ArgRoom,
+    output: Output,
+    scratch: Scratch,
+    /// Commands behind one that waits.
+    aside: VecDeque<OwnedCommand>,
+    /// A protocol error that is told once the commands before it have run.
+    failed: Option<crate::resp::ProtocolError>,
+    /// Bytes known to be missing from a large argument.
+    missing: usize,
+    /// Since when the soft output limit has been exceeded.
+    over_soft_limit: Option<Instant>,
+}
+
+impl Connection {
+    /// A connection of a client that was admitted.
+    #[must_use]
+    pub fn new(node: Arc<Node>, stream: Stream, client: Arc<Client>) -> Self {
+        let authenticated = !node.settings.has_password();
+        let limits = limits(&node, authenticated);
+        let limit = node.settings.output_buffer_limit(ClientClass::PubSub).hard_bytes;
+        client.push_limit_bytes.store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
+        Self {
+            session: Session::new(&node.pubsub, client, authenticated),
+            node,
+            stream,
+            input: BytesMut::with_capacity(READ_LEN),
+            parser: RequestParser::new(limits),
+            batch: Batch::new(),
+            room: ArgRoom::new(),
+            output: Output::new(),
+            scratch: Scratch::default(),
+            aside: VecDeque::new(),
+            failed: None,
+            missing: 0,
+            over_soft_limit: None,
+        }
+    }
+
+    /// Serves the client until it goes.
+    pub async fn run(mut self) {
+        let end = self.serve().await;
+        if let Err(End::Failed(error)) = &end {
+            tracing::debug!(client = self.session.client.id, %error, "connection failed");
+        }
+        self.session.client.close_outbox();
+        self.node.blocked.leave(self.session.client.id);
+        self.node.monitors.remove(self.session.client.id);
+        self.scratch.tally.flush(&self.node);
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        loop {
+            if let Some((waiting, command)) = self.run_commands() {
+                self.scratch.tally.flush(&self.node);
+                self.wait(waiting, command).await?;
+                continue;
+            }
+            self.scratch.tally.flush(&self.node);
+            self.show();
+            let closing = self.session.closing || self.session.client.killed() == Kill::AfterReply;
+            if closing {
+                while !self.output.is_empty() {
+                    self.event(None, false).await?;
+                }
+                return Ok(());
+            }
+            if !self.aside.is_empty() {
+                // A turn was used up: let others run, then go on.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            while !matches!(self.event(None, true).await?, Event::Read) {}
+        }
+    }
+
+    /// Runs everything that is complete. Returns the command that must wait, if one must.
+    fn run_commands(&mut self) -> Option<(Waiting, OwnedCommand)> {
+        if !self.aside.is_empty() || self.failed.is_some() {
+            if let Some(waits) = self.run_aside() {
+                return Some(waits);
+            }
+            if !self.aside.is_empty() {
+                return None;
+            }
+        }
+        loop {
+            if self.session.closing || self.input.is_empty() {
+                return None;
+            }
+            let authenticated = self.session.authenticated;
+            if authenticated != self.parser.limits().is_authenticated() {
+                self.parser.set_limits(limits(&self.node, authenticated));
+            }
+            let Parsed { consumed, status } = if authenticated {
+                self.parser.parse(&self.input, &mut self.batch)
+            } else {
+                self.parser.parse_one(&self.input, &mut self.batch)
+            };
+            let found = self.batch.len();
+            let waits = self.run_batch();
+            self.input.advance(consumed);
+            match status {
+                Status::Ready => self.missing = 0,
+                Status::Partial { missing } => self.missing = missing,
+                Status::Failed(error) => self.failed = Some(error),
+            }
+            if waits.is_some() || !self.aside.is_empty() {
+                return waits;
+            }
+            self.tell_failure();
+            if found == 0 || !matches!(status, Status::Ready) {
+                return None;
+            }
+        }
+    }
+
+    /// Runs the commands of the batch; sets aside what follows one that waits.
+    fn run_batch(&mut self) -> Option<(Waiting, OwnedCommand)> {
+        let commands = self.batch.commands(&self.input, &mut self.room);
+        self.scratch.tally.start(&self.node);
+        let mut waits = None;
+        let mut ran = 0;
+        if commands.len() > 1 {
+            prefetch(&self.node, &self.session, &commands);
+        }
+        for args in commands.iter() {
+            if waits.is_some() || ran == COMMANDS_PER_TURN {
+                self.aside.push_back(args.iter().map(|arg| arg.to_vec()).collect());
+                continue;
+            }
+            if self.session.closing {
+                break;
+            }
+            ran += 1;
+            let flow = route::dispatch(
+                &self.node,
+                &mut self.session,
+                args,
+                &mut self.scratch,
+                &mut self.output,
+            );
+            if let Flow::Wait(waiting) = flow {
+                waits = Some((waiting, args.iter().map(|arg| arg.to_vec()).collect()));
+            }
+            if self.output.len() > WRITE_EARLY_LEN {
+                write_early(&self.stream, &mut self.output);
+                if over_hard_limit(&self.node, &self.session, self.output.len()) {
+                    tracing::warn!(
+                        client = self.session.client.id,
+                        "client closed for overcoming of output buffer limits"
+                    );
+                    self.output.clear();
+                    self.session.closing = true;
+                }
+            }
+        }
+        self.room.take_back(commands);
+        waits
+    }
+
+    /// Runs commands that were set aside.
+    fn run_aside(&mut self) -> Option<(Waiting, OwnedCommand)> {
+        self.scratch.tally.start(&self.node);
+        let mut ran = 0;
+        while let Some(command) = self.aside.pop_front() {
+            if self.session.closing {
+                self.aside.clear();
+                return None;
+            }
+            let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+            let flow = route::dispatch(
+                &self.node,
+                &mut self.session,
+                &args,
+                &mut self.scratch,
+                &mut self.output,
+            );
+            if let Flow::Wait(waiting) = flow {
+                return Some((waiting, command));
+            }
+            ran += 1;
+            if ran == COMMANDS_PER_TURN {
+                return None;
+            }
+        }
+        self.tell_failure();
+        None
+    }
+
+    /// Tells a protocol error, once what came before it has run.
+    fn tell_failure(&mut self) {
+        if let Some(error) = self.failed.take() {
+            encode_protocol_error(error, &mut self.output);
+            self.session.closing = true;
+        }
+    }
+
+    /// Lets CLIENT LIST see the buffers.
+    fn show(&mut self) {
+        let shown = &self.session.client.shown;
+        shown.query_buffer_len.store(self.input.len(), Relaxed);
+        shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
+        shown.output_len.store(self.output.len(), Relaxed);
+        if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
+            self.input = BytesMut::with_capacity(READ_LEN);
+        }
+    }
+
+    /// Waits for what a command waits for, and answers it.
+    async fn wait(&mut self, waiting: Waiting, command: OwnedCommand) -> Result<(), End> {
+        match waiting {
+            Waiting::Pause => {
+                self.aside.push_front(command);
+                self.session.client.shown.blocked.store(true, Relaxed);
+                let ended = self.wait_for_pause().await;
+                self.session.client.shown.blocked.store(false, Relaxed);
+                return ended;
+            }
+            Waiting::Sleep(duration, reply) => {
+                let until = Instant::now() + duration;
+                self.wait_until(Some(until)).await?;
+                self.reply(&reply);
+            }
+            Waiting::Replicas(timeout, reply) => {
+                self.session.client.begin_block();
+                let outcome = self.wait_until(deadline(timeout)).await;
+                let ended = self.session.client.end_block();
+                outcome?;
+                match ended {
+                    Some(Unblock::Error) => self.reply(&unblocked_error()),
+                    _ => self.reply(&reply),
+                }
+            }
+            Waiting::Keys { timeout, reply } => {
+                let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                let Ok(entry) = table().resolve(&args) else {
+                    return Ok(());
+                };
+                let (client, db) = (Arc::clone(&self.session.client), self.session.db);
+                self.node.blocked.park(
+                    &self.node,
+                    client,
+                    (entry.row, &args),
+                    db,
+                    self.session.touch,
+                );
+                let outcome = self.wait_until(deadline(timeout)).await;
+                self.node.blocked.leave(self.session.client.id);
+                let ended = self.session.client.end_block();
+                outcome?;
+                self.scratch.tally.record(&self.node, entry.id, 0, false);
+                match ended {
+                    Some(Unblock::Served(served, _)) => self.reply(&served),
+                    Some(Unblock::Error) => self.reply(&unblocked_error()),
+                    Some(Unblock::Timeout | Unblock::Resume) | None => self.reply(&reply),
+                }
+            }
+        }
+        route::after_command(&mut self.session);
+        Ok(())
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        if let Reply::Error(error) = reply {
+            self.node.observe.errors.record(error);
+        }
+        route::send(&self.session, reply, &mut self.output);
+    }
+
+    /// Waits until the deadline or until another ends the block, reading and writing meanwhile.
+    async fn wait_until(&mut self, until: Option<Instant>) -> Result<(), End> {
+        loop {
+            match self.event(until, true).await? {
+                Event::Unblocked | Event::Deadline => return Ok(()),
+                Event::Read | Event::Flushed => {}
+            }
+        }
+    }
+
+    async fn wait_for_pause(&mut self) -> Result<(), End> {
+        /// How often an early end of the pause is looked for.
+        const STEP: Duration = Duration::from_millis(20);
+        while let Some(until_us) = self.node.pause.until_us() {
+            let now_us = self.node.clock.monotonic_us();
+            if until_us <= now_us {
+                break;
+            }
+            let left = Duration::from_micros(until_us - now_us).min(STEP);
+            self.event(Some(Instant::now() + left), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits and waits for something to happen.
+    async fn event(&mut self, until: Option<Instant>, read: bool) -> Result<Event, End> {
+        let mut sleep = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
+        let room =
+            if self.missing > READ_LEN { self.missing.min(RESERVE_LEN_MAX) } else { READ_LEN };
+        let query_limit = self.node.settings.client_query_buffer_limit();
+        let event = poll_fn(|context| {
+            let client = Arc::clone(&self.session.client);
+            client.register(context);
+            if client.killed() == Kill::Now {
+                return Poll::Ready(Err(End::Gone));
+            }
+            let output = &mut self.output;
+            client.take_pushes(|bytes| output.push(&bytes));
+            let had_output = !output.is_empty();
+            while !output.is_empty() {
+                match self.stream.poll_write_buf(context, output) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Ready(Ok(sent)) => self.scratch.tally.sent(sent),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending => break,
+                }
+            }
+            if !read && had_output && output.is_empty() {
+                return Poll::Ready(Ok(Event::Flushed));
+            }
+            if client.is_unblocked() {
+                return Poll::Ready(Ok(Event::Unblocked));
+            }
+            if let Some(sleep) = &mut sleep
+                && sleep.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Ok(Event::Deadline));
+            }
+            if read && self.input.len() < query_limit {
+                if self.input.capacity() - self.input.len() < room {
+                    self.input.reserve(room);
+                }
+                match self.stream.poll_read_buf(context, &mut self.input) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Ready(Ok(received)) => {
+                        self.scratch.tally.received(received);
+                        return Poll::Ready(Ok(Event::Read));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending => {}
+                }
+            } else if read {
+                tracing::warn!(client = client.id, "client closed: query buffer limit reached");
+                return Poll::Ready(Err(End::Gone));
+            }
+            Poll::Pending
+        })
+        .await?;
+        self.check_output_limit()?;
+        Ok(event)
+    }
+
+    /// Ends the connection of a client that has let too much output pile up.
+    fn check_output_limit(&mut self) -> Result<(), End> {
+        if self.output.is_empty() {
+            self.over_soft_limit = None;
+            return Ok(());
+        }
+        let len = self.output.len() as u64;
+        let limit = self.node.settings.output_buffer_limit(class(&self.session));
+        let hard = limit.hard_bytes > 0 && len > limit.hard_bytes;
+        if limit.soft_bytes > 0 && len > limit.soft_bytes {
+            let since = *self.over_soft_limit.get_or_insert_with(Instant::now);
+            if since.elapsed() < Duration::from_secs(limit.soft_seconds) && !hard {
+                return Ok(());
+            }
+        } else if !hard {
+            self.over_soft_limit = None;
+            return Ok(());
+        }
+        tracing::warn!(
+            client = self.session.client.id,
+            "client closed for overcoming of output buffer limits"
+        );
+        Err(End::Gone)
+    }
+}
+
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+fn unblocked_error() -> Reply {
+    Reply::error(CommandError::known("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+}
+
+fn limits(node: &Node, authenticated: bool) -> Limits {
+    let limits = Limits::with_bulk_len_max(node.settings.proto_max_bulk_len());
+    if authenticated { limits.authenticated() } else { limits.unauthenticated() }
+}
+
+fn class(session: &Session) -> ClientClass {
+    if session.is_subscriber() { ClientClass::PubSub } else { ClientClass::Normal }
+}
+
+fn over_hard_limit(node: &Node, session: &Session, len: usize) -> bool {
+    let limit = node.settings.output_buffer_limit(class(session)).hard_bytes;
+    limit > 0 && len as u64 > limit
+}
+
+/// Gives the socket what it takes at once, so that a long pipeline's replies do not pile up.
+fn write_early(stream: &Stream, output: &mut Output) {
+    while !output.is_empty() {
+        match stream.try_write(output.chunk()) {
+            Ok(0) | Err(_) => return,
+            Ok(sent) => output.advance(sent),
+        }
+    }
+}
+
+/// Starts loading the records that the commands of a pipeline will look at, so that the
+/// misses overlap instead of adding up.
+fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
+    let keyspace = node.engine.keyspace();
+    for args in commands.iter() {
+        if let [name, key, ..] = args
+            && let Some(entry) = table().find(name)
+            && entry.row.single_key() == Some(1)
+        {
+            keyspace.prefetch(session.db, keyspace.hash(key));
+        }
+    }
+}

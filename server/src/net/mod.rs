@@ -1,0 +1,8 @@
+//! Sockets: accepting clients and moving bytes between them and the route.
+
+pub mod connection;
+pub mod cron;
+pub mod listener;
+mod stream;
+
+pub use stream::Stream;

@@ -1,0 +1,201 @@
+//! A node: everything that connections share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use holdfast_engine::effects::Audience;
+use holdfast_engine::engine::Engine;
+use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::time::UnixMillis;
+use holdfast_engine::{CommandError, Reply};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::{Config, Settings};
+use crate::observe::Observed;
+use crate::pubsub::Registry as PubSub;
+use crate::route::blocked::Blocked;
+use crate::route::monitor::Monitors;
+use crate::route::pause::Pause;
+use crate::route::scripts::Scripts;
+use crate::session::Registry;
+
+/// How the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It is not.
+    No,
+    /// As soon as replies are sent.
+    Requested,
+}
+
+/// Everything that connections share.
+#[derive(Debug)]
+pub struct Node {
+    /// The directives.
+    pub config: Config,
+    /// Their values, for the hot path.
+    pub settings: Arc<Settings>,
+    /// The data.
+    pub engine: Engine,
+    /// The server's clock.
+    pub clock: Clock,
+    /// Connected clients.
+    pub clients: Registry,
+    /// Subscriptions.
+    pub pubsub: Arc<PubSub>,
+    /// What INFO, SLOWLOG and LATENCY tell.
+    pub observe: Observed,
+    /// Clients that wait for keys.
+    pub blocked: Blocked,
+    /// Clients that see every command.
+    pub monitors: Monitors,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// Scripts that run for long.
+    pub scripts: Scripts,
+    /// Whether expired keys are removed without being looked at (DEBUG SET-ACTIVE-EXPIRE).
+    pub active_expire: std::sync::atomic::AtomicBool,
+    /// A name of 40 hex digits that no other run bears.
+    pub run_id: String,
+    /// Changes of the data set since the start.
+    pub changes: AtomicU64,
+    connected: AtomicUsize,
+    shutdown: watch::Sender<Shutdown>,
+}
+
+impl Node {
+    /// A node with no clients yet.
+    #[must_use]
+    pub fn new(config: Config) -> Arc<Self> {
+        let settings = Arc::clone(config.settings());
+        let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
+        let command_names = crate::route::table().names();
+        Arc::new(Self {
+            engine: Engine::new(databases, random_u64()),
+            clock: Clock::new(),
+            clients: Registry::default(),
+            pubsub: Arc::new(PubSub::new()),
+            observe: Observed::new(command_names.len()),
+            blocked: Blocked::default(),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
+            scripts: Scripts::new(Arc::clone(&settings)),
+            active_expire: std::sync::atomic::AtomicBool::new(true),
+            run_id: random_hex(40),
+            changes: AtomicU64::new(0),
+            connected: AtomicUsize::new(0),
+            shutdown: watch::channel(Shutdown::No).0,
+            config,
+            settings,
+        })
+    }
+
+    /// The time by which keys expire.
+    #[inline]
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        UnixMillis(self.clock.now_ms() as i64)
+    }
+
+    /// Takes a place among the clients; false when `maxclients` are connected.
+    #[must_use]
+    pub fn admit(&self) -> bool {
+        let max = self.settings.maxclients() as usize;
+        let before = self.connected.fetch_add(1, Release);
+        if before >= max {
+            self.connected.fetch_sub(1, Release);
+            return false;
+        }
+        true
+    }
+
+    /// Gives the place back.
+    pub fn dismiss(&self) {
+        self.connected.fetch_sub(1, Release);
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.connected.load(Acquire)
+    }
+
+    /// Asks the process to end.
+    pub fn request_shutdown(&self) {
+        self.shutdown.send_replace(Shutdown::Requested);
+    }
+
+    /// Tells when the process is to end.
+    #[must_use]
+    pub fn shutdown_signal(&self) -> watch::Receiver<Shutdown> {
+        self.shutdown.subscribe()
+    }
+}
+
+impl Host for Node {
+    fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
+        let count = match audience {
+            Audience::Channel => self.pubsub.receiver_count(channel),
+            Audience::Shard => self.pubsub.shard_subscriber_count(channel),
+        };
+        i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    #[inline]
+    fn has_blocked_clients(&self) -> bool {
+        self.blocked.any()
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        crate::memory::is_full(self)
+    }
+
+    fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {
+        self.scripts.waiting_for_lock(waited_us)
+    }
+
+    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+        self.scripts.progress(progress)
+    }
+
+    fn script_log(&self, level: i64, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        match level {
+            0 => tracing::debug!("{text}"),
+            1 => tracing::debug!(target: "holdfast::verbose", "{text}"),
+            2 => tracing::info!("{text}"),
+            _ => tracing::warn!("{text}"),
+        }
+    }
+
+    fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
+        crate::route::script_calls_server(self, args)
+    }
+}
+
+/// A number nobody can guess.
+#[must_use]
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// Hex digits nobody can guess.
+#[must_use]
+pub fn random_hex(len: usize) -> String {
+    let mut bytes = vec![0; len.div_ceil(2)];
+    fill_random(&mut bytes);
+    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(len);
+    text
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        // Without the kernel's randomness hashes could be guessed; nothing here can go on.
+        panic!("the system has no source of random numbers: {error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Delivering effects: messages, keyspace events, wake-ups, and freeing what is large.
+
+use std::sync::Arc;
+
+use holdfast_engine::command::{Args, Command};
+use holdfast_engine::effects::{Audience, Effects, EventClass, KeyEvent, Notice};
+use holdfast_engine::time::DbIndex;
+
+use crate::node::Node;
+
+/// The classes of keyspace events that anyone may see.
+#[inline]
+#[must_use]
+pub fn wanted_events(node: &Node) -> EventClass {
+    let flags = node.settings.notify_keyspace_events();
+    // Without K or E nothing is published, whatever the classes.
+    if flags.bits() & (EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0) == 0 {
+        return EventClass::NONE;
+    }
+    EventClass(flags.bits())
+}
+
+/// Delivers everything `effects` recorded, in order, and empties it.
+#[inline(never)]
+pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
+    let garbage = std::mem::take(&mut effects.garbage);
+    if !garbage.is_empty() {
+        free_elsewhere(garbage);
+    }
+    let mut ready = Vec::new();
+    for notice in effects.notices.drain(..) {
+        match notice {
+            Notice::Event(event) => publish_event(node, &event),
+            Notice::Message(message) => {
+                match message.audience {
+                    Audience::Channel => node.pubsub.publish(&message.channel, &message.payload),
+                    Audience::Shard => {
+                        node.pubsub.publish_shard(&message.channel, &message.payload)
+                    }
+                };
+            }
+            Notice::Ready(db, key) => ready.push((db, key.to_vec())),
+            Notice::ReadyDb(db) => ready.extend(node.blocked.keys_of(db)),
+        }
+    }
+    if !ready.is_empty() {
+        node.blocked.serve(node, ready);
+    }
+}
+
+/// Publishes a keyspace event as `notify-keyspace-events` asks.
+fn publish_event(node: &Node, event: &KeyEvent) {
+    let wanted = wanted_events(node);
+    if wanted.intersects(EventClass::KEYSPACE) {
+        let mut channel = format!("__keyspace@{}__:", event.db.0).into_bytes();
+        channel.extend_from_slice(&event.key);
+        node.pubsub.publish(&channel, event.name.as_bytes());
+    }
+    if wanted.intersects(EventClass::KEYEVENT) {
+        let channel = format!("__keyevent@{}__:{}", event.db.0, event.name);
+        node.pubsub.publish(channel.as_bytes(), &event.key);
+    }
+}
+
+/// A read met expired keys that still stand: removes them, which says so to whoever listens.
+#[cold]
+pub fn expire_met(
+    node: &Arc<Node>,
+    db: DbIndex,
+    row: &Command,
+    args: Args<'_>,
+    effects: &mut Effects,
+) {
+    let now = node.now();
+    if node.pause.stops_expiry(node.clock.monotonic_us()) {
+        return;
+    }
+    let _ = row.each_key(args, |index, _| {
+        node.engine.keyspace().expire_key(db, args[index], now, effects);
+    });
+}
+
+/// Drops large values on a thread of their own, where no client waits for it.
+pub fn free_elsewhere(garbage: Vec<holdfast_engine::keyspace::Garbage>) {
+    static SENDER: std::sync::OnceLock<
+        Option<std::sync::mpsc::Sender<Vec<holdfast_engine::keyspace::Garbage>>>,
+    > = std::sync::OnceLock::new();
+    let sender = SENDER.get_or_init(|| {
+        let (sender, receiver) =
+            std::sync::mpsc::channel::<Vec<holdfast_engine::keyspace::Garbage>>();
+        let spawned = std::thread::Builder::new()
+            .name("lazyfree".to_owned())
+            .spawn(move || receiver.into_iter().for_each(drop));
+        spawned.ok().map(|_| sender)
+    });
+    if let Some(sender) = sender {
+        // If the thread is gone the values come back in the error and are dropped here.
+        let _ = sender.send(garbage);
+    }
+}

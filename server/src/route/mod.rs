@@ -1,0 +1,283 @@
+//! From a command's arguments to its answer: find the row, check, choose the path, deliver.
+//!
+//! [`dispatch`] runs on the connection's task and never waits: what cannot be answered at once
+//! comes back as [`Flow::Wait`]. It must not know how replies are spelt on the wire.
+
+pub mod blocked;
+pub mod deliver;
+pub mod monitor;
+pub mod pause;
+pub mod rows;
+pub mod scripts;
+pub mod table;
+pub mod tally;
+pub mod transaction;
+pub mod waiting;
+
+use std::sync::Arc;
+
+use holdfast_engine::command::{Args, Flags};
+use holdfast_engine::effects::{Effects, EventClass, Wait};
+use holdfast_engine::engine::Outcome;
+use holdfast_engine::{CommandError, Reply};
+
+pub use table::{Answer, Call, Entry, Run, ServerCommand, table};
+pub use tally::Tally;
+pub use waiting::Waiting;
+
+use crate::commit;
+use crate::node::Node;
+use crate::observe::CommandId;
+use crate::resp::{Output, encode};
+use crate::session::{Queue, ReplyMode, Session};
+
+/// What becomes of a command.
+#[derive(Debug)]
+pub enum Flow {
+    /// Its replies are in the output.
+    Done,
+    /// Its reply comes later.
+    Wait(Waiting),
+}
+
+/// What one worker reuses from command to command.
+#[derive(Debug)]
+pub struct Scratch {
+    /// What the last command did.
+    pub effects: Effects,
+    /// Counters not yet added to the node's.
+    pub tally: Tally,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { effects: Effects::new(EventClass::NONE), tally: Tally::default() }
+    }
+}
+
+/// Runs one command of a session and writes its replies to `out`.
+pub fn dispatch(
+    node: &Arc<Node>,
+    session: &mut Session,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+    out: &mut Output,
+) -> Flow {
+    match answer(node, session, args, scratch) {
+        Ok(Answer::Reply(reply)) => {
+            if let Reply::Error(error) = &reply {
+                node.observe.errors.record(error);
+            }
+            send(session, &reply, out);
+        }
+        Ok(Answer::Many(replies)) => {
+            for reply in replies {
+                send(session, &reply, out);
+            }
+        }
+        Ok(Answer::Wait(waiting)) => return Flow::Wait(waiting),
+        Err(refused) => {
+            node.observe.errors.record(&refused);
+            send(session, &Reply::error(refused), out);
+        }
+    }
+    after_command(session);
+    Flow::Done
+}
+
+/// Writes a reply, unless CLIENT REPLY says not to.
+#[inline]
+pub fn send(session: &Session, reply: &Reply, out: &mut Output) {
+    match session.reply_mode {
+        ReplyMode::On | ReplyMode::SkipNext => encode(reply, session.protocol, out),
+        // Messages are no replies: CLIENT REPLY does not concern them.
+        ReplyMode::Off | ReplyMode::Skip if matches!(reply, Reply::Push(_)) => {
+            encode(reply, session.protocol, out);
+        }
+        ReplyMode::Off | ReplyMode::Skip => {}
+    }
+}
+
+/// Moves CLIENT REPLY SKIP on by one command.
+#[inline]
+pub fn after_command(session: &mut Session) {
+    match session.reply_mode {
+        ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
+        ReplyMode::Skip => session.reply_mode = ReplyMode::On,
+        ReplyMode::On | ReplyMode::Off => {}
+    }
+}
+
+/// Checks a command and runs or queues it; an error is a refusal, before anything ran.
+fn answer(
+    node: &Arc<Node>,
+    session: &mut Session,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Result<Answer, CommandError> {
+    let entry = match check(node, session, args) {
+        Ok(entry) => entry,
+        Err(error) => {
+            if let Some(queue) = &mut session.queue {
+                queue.failed = true;
+            }
+            if let Ok(entry) = table().resolve(args) {
+                node.observe.commands.record_rejected(CommandId(entry.id));
+            }
+            return Err(error);
+        }
+    };
+    if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
+        return enqueue(session, entry, args).map(Answer::Reply);
+    }
+    if node.pause.any()
+        && !entry.row.flags.has(Flags::ALLOW_BUSY)
+        && node.pause.holds(entry.row, node.clock.monotonic_us())
+    {
+        return Ok(Answer::Wait(Waiting::Pause));
+    }
+    if node.monitors.any() && !entry.row.flags.has(Flags::SKIP_MONITOR) {
+        show_to_monitors(node, session, args);
+    }
+    Ok(run_entry(node, session, entry, args, scratch))
+}
+
+/// Finds the entry and refuses what may not run now.
+#[inline]
+fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entry, CommandError> {
+    let entry = table().resolve(args)?;
+    let flags = entry.row.flags;
+    if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
+        return Err(CommandError::known("NOAUTH Authentication required."));
+    }
+    if session.in_subscriber_mode() && !flags.has(Flags::IN_SUBSCRIBER_MODE) {
+        return Err(CommandError::new(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+             RESET are allowed in this context",
+            entry.full_name
+        )));
+    }
+    if flags.has(Flags::DENYOOM) && crate::memory::is_full(node) {
+        return Err(CommandError::OUT_OF_MEMORY);
+    }
+    if session.queue.is_some() && flags.has(Flags::NO_MULTI) {
+        return Err(CommandError::known("ERR Command not allowed inside a transaction"));
+    }
+    Ok(entry)
+}
+
+fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Reply, CommandError> {
+    /// A transaction may hold so many bytes of arguments before it is refused.
+    const QUEUE_LEN_BYTES_MAX: usize = 1 << 30;
+    let queue = session.queue.get_or_insert_with(Queue::default);
+    let len: usize = args.iter().map(|arg| arg.len() + size_of::<Vec<u8>>()).sum();
+    if queue.len_bytes + len > QUEUE_LEN_BYTES_MAX {
+        queue.failed = true;
+        return Err(CommandError::known("ERR transaction too large"));
+    }
+    queue.len_bytes += len;
+    queue.commands.push(args.iter().map(|arg| arg.to_vec()).collect());
+    Ok(Reply::simple("QUEUED"))
+}
+
+#[cold]
+fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
+    let from = if session.client.is_unix {
+        format!("unix:{}", session.client.addr.trim_end_matches(":0"))
+    } else {
+        session.client.addr.clone()
+    };
+    let shown = crate::admin::without_secrets(args);
+    let unix_us = node.now().0 * 1000;
+    node.monitors.show(unix_us, session.db, &from, &shown);
+}
+
+/// Runs an entry, counts and times it.
+#[inline]
+fn run_entry(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    let began = scratch.tally.begin(node);
+    let answer = match entry.run {
+        Run::Engine if session.in_subscriber_mode() => {
+            // Only PING comes here: a RESP2 subscriber can tell replies from messages by shape.
+            let text = args.get(1).copied().unwrap_or_default();
+            Answer::Reply(Reply::Array(vec![Reply::bulk(b"pong"), Reply::bulk(text)]))
+        }
+        Run::Engine => run_in_engine(node, session, entry, args, scratch),
+        Run::Server(run) => {
+            let mut call = Call { node, session, args, in_transaction: false };
+            run(&mut call)
+        }
+        Run::Container => CommandError::wrong_arity(&entry.full_name).into(),
+    };
+    if !matches!(answer, Answer::Wait(Waiting::Keys { .. } | Waiting::Pause)) {
+        let failed = matches!(&answer, Answer::Reply(Reply::Error(_)));
+        let elapsed_us = scratch.tally.end(node, entry.id, began, failed);
+        tally::note_duration(node, &session.client, entry, args, elapsed_us);
+    }
+    answer
+}
+
+#[inline]
+fn run_in_engine(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    let context = commit::context(session.db, scratch.tally.now(), session.touch);
+    let effects = &mut scratch.effects;
+    effects.want(deliver::wanted_events(node));
+    let blocking = entry.row.flags.has(Flags::BLOCKING);
+    if blocking
+        && node.blocked.any()
+        && let Some(answer) = node.blocked.queue_behind(session.db, entry.row, args, context)
+    {
+        return answer;
+    }
+    let outcome = node.engine.run(entry.row, args, context, &**node, effects);
+    scratch.tally.lookups(outcome.hits, outcome.misses);
+    finish(node, session, entry, args, outcome, scratch)
+}
+
+/// Delivers what the engine did and makes its answer.
+#[inline]
+fn finish(
+    node: &Arc<Node>,
+    session: &Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    outcome: Outcome,
+    scratch: &mut Scratch,
+) -> Answer {
+    let effects = &mut scratch.effects;
+    if outcome.overdue {
+        deliver::expire_met(node, session.db, entry.row, args, effects);
+    }
+    if let Some(wait) = effects.wait.take() {
+        return waiting_for_keys(wait, outcome.reply);
+    }
+    scratch.tally.changes(effects);
+    if !effects.is_quiet() {
+        deliver::deliver(node, effects);
+    }
+    Answer::Reply(outcome.reply)
+}
+
+/// The answer of a blocking command that found nothing.
+pub(crate) fn waiting_for_keys(wait: Wait, reply: Reply) -> Answer {
+    let timeout = wait.timeout_ms.map(std::time::Duration::from_millis);
+    Answer::Wait(Waiting::Keys { timeout, reply })
+}
+
+/// A command of the server's own table that a script calls; `None` if scripts may not.
+#[must_use]
+pub fn script_calls_server(node: &Node, args: Args<'_>) -> Option<Reply> {
+    rows::script_calls_server(node, args)
+}

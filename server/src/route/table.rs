@@ -1,0 +1,256 @@
+//! The server's whole command table: the engine's rows and the server's own.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use foldhash::fast::FixedState;
+use holdfast_engine::command::{Args, Command, Handler};
+use holdfast_engine::{CommandError, CommandResult, Reply};
+
+use super::waiting::Waiting;
+use crate::node::Node;
+use crate::session::Session;
+
+/// What a server command works on.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The node.
+    pub node: &'a std::sync::Arc<Node>,
+    /// The session it came by.
+    pub session: &'a mut Session,
+    /// Its arguments, the name first.
+    pub args: Args<'a>,
+    /// Whether it runs inside EXEC: then it must not wait.
+    pub in_transaction: bool,
+}
+
+/// What a server command answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// One reply.
+    Reply(Reply),
+    /// Several, in order (SUBSCRIBE with several channels).
+    Many(Vec<Reply>),
+    /// A reply that comes later.
+    Wait(Waiting),
+}
+
+impl From<CommandResult> for Answer {
+    fn from(result: CommandResult) -> Self {
+        Self::Reply(result.into())
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+impl From<CommandError> for Answer {
+    fn from(error: CommandError) -> Self {
+        Self::Reply(Reply::error(error))
+    }
+}
+
+/// The function of a server command.
+pub type ServerHandler = fn(&mut Call<'_>) -> Answer;
+
+/// A row of the server with its function.
+#[derive(Debug)]
+pub struct ServerCommand {
+    /// The row.
+    pub row: Command,
+    /// What runs it.
+    pub run: ServerRun,
+}
+
+/// What runs a server command.
+#[derive(Debug)]
+pub enum ServerRun {
+    /// A function.
+    Handler(ServerHandler),
+    /// Subcommands.
+    Container(&'static [ServerCommand]),
+}
+
+impl ServerCommand {
+    /// A command with its function.
+    #[must_use]
+    pub const fn new(row: Command, run: ServerHandler) -> Self {
+        Self { row, run: ServerRun::Handler(run) }
+    }
+
+    /// A container of subcommands.
+    #[must_use]
+    pub const fn container(row: Command, subcommands: &'static [Self]) -> Self {
+        Self { row, run: ServerRun::Container(subcommands) }
+    }
+}
+
+/// What runs an entry.
+#[derive(Debug, Clone, Copy)]
+pub enum Run {
+    /// The engine.
+    Engine,
+    /// A function of the server.
+    Server(ServerHandler),
+    /// Nothing: it has subcommands.
+    Container,
+}
+
+/// A command as routing sees it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its row.
+    pub row: &'static Command,
+    /// `name` or `container|name`.
+    pub full_name: String,
+    /// Its place in the statistics.
+    pub id: u16,
+    /// What runs it.
+    pub run: Run,
+    /// The entries of a container.
+    pub children: Vec<Entry>,
+}
+
+impl Entry {
+    /// The entry of a subcommand, by name in any case.
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Option<&Self> {
+        self.children.iter().find(|child| child.row.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// All commands.
+#[derive(Debug)]
+pub struct Table {
+    entries: Vec<Entry>,
+    by_name: HashMap<&'static [u8], usize, FixedState>,
+    names: Vec<String>,
+}
+
+/// Longest command name; anything longer is unknown without a look.
+const NAME_LEN_MAX: usize = 32;
+
+/// The table; built at the first call.
+#[must_use]
+pub fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| Table::new(super::rows::FAMILIES))
+}
+
+impl Table {
+    fn new(families: &[&'static [ServerCommand]]) -> Self {
+        let mut table =
+            Self { entries: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
+        for row in holdfast_engine::engine::table().rows() {
+            let entry = table.engine_entry(row);
+            table.add(entry);
+        }
+        for command in families.iter().copied().flatten() {
+            let entry = table.server_entry(command);
+            table.add(entry);
+        }
+        table
+    }
+
+    fn number(&mut self, row: &Command) -> (String, u16) {
+        let name = row.full_name();
+        self.names.push(name.clone());
+        (name, (self.names.len() - 1) as u16)
+    }
+
+    fn engine_entry(&mut self, row: &'static Command) -> Entry {
+        let (full_name, id) = self.number(row);
+        let run =
+            if matches!(row.handler, Handler::Container) { Run::Container } else { Run::Engine };
+        let children = row.subcommands.iter().map(|row| self.engine_entry(row)).collect();
+        Entry { row, full_name, id, run, children }
+    }
+
+    fn server_entry(&mut self, command: &'static ServerCommand) -> Entry {
+        let (full_name, id) = self.number(&command.row);
+        let (run, children) = match command.run {
+            ServerRun::Handler(run) => (Run::Server(run), Vec::new()),
+            ServerRun::Container(rows) => {
+                (Run::Container, rows.iter().map(|row| self.server_entry(row)).collect())
+            }
+        };
+        Entry { row: &command.row, full_name, id, run, children }
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let before = self.by_name.insert(entry.row.name.as_bytes(), self.entries.len());
+        assert!(before.is_none(), "Invariant: one row per command, not so {}", entry.row.name);
+        self.entries.push(entry);
+    }
+
+    /// All entries, subcommands inside their containers.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The full names by number, for the statistics.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The entry of a name in any case.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&Entry> {
+        let mut lower = [0; NAME_LEN_MAX];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower).map(|index| &self.entries[*index])
+    }
+
+    /// The entry that runs these arguments: of a container, its subcommand's. Arity is checked.
+    ///
+    /// # Errors
+    /// Unknown command or subcommand, or a wrong number of arguments, in Redis's words.
+    #[inline]
+    pub fn resolve(&self, args: Args<'_>) -> Result<&Entry, CommandError> {
+        let Some(mut entry) = self.find(args[0]) else {
+            return Err(unknown_command(args));
+        };
+        if matches!(entry.run, Run::Container) {
+            let Some(name) = args.get(1) else {
+                return Err(CommandError::wrong_arity(&entry.full_name));
+            };
+            entry = entry
+                .child(name)
+                .ok_or_else(|| CommandError::unknown_subcommand(entry.row.name, name))?;
+        }
+        if !entry.row.accepts(args.len()) {
+            return Err(CommandError::wrong_arity(&entry.full_name));
+        }
+        Ok(entry)
+    }
+}
+
+/// `ERR unknown command 'x', with args beginning with: 'a' 'b' `
+fn unknown_command(args: Args<'_>) -> CommandError {
+    /// So much of the name and of the arguments is repeated to the client.
+    const SHOWN_LEN_MAX: usize = 128;
+    let shown = |bytes: &[u8]| {
+        String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_LEN_MAX)]).into_owned()
+    };
+    let mut beginning = String::new();
+    for arg in &args[1..] {
+        if beginning.len() >= SHOWN_LEN_MAX {
+            break;
+        }
+        let room = SHOWN_LEN_MAX - beginning.len();
+        let arg = String::from_utf8_lossy(&arg[..arg.len().min(room)]);
+        beginning.push_str(&format!("'{arg}' "));
+    }
+    CommandError::new(format!(
+        "ERR unknown command '{}', with args beginning with: {beginning}",
+        shown(args[0])
+    ))
+}

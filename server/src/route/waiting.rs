@@ -1,0 +1,24 @@
+//! What a command may wait for when it cannot answer at once.
+
+use std::time::Duration;
+
+use holdfast_engine::Reply;
+
+/// A reply that comes later; the connection waits without holding a thread.
+#[derive(Debug)]
+pub enum Waiting {
+    /// After this long (DEBUG SLEEP).
+    Sleep(Duration, Reply),
+    /// When so many replicas (or the local journal) have what this client wrote, or after the
+    /// timeout; `None` is without end. The reply is what is true then.
+    Replicas(Option<Duration>, Reply),
+    /// When one of the command's keys can serve it; the reply is for when the time is up.
+    Keys {
+        /// `None` is without end.
+        timeout: Option<Duration>,
+        /// What a client gets that has waited in vain.
+        reply: Reply,
+    },
+    /// When CLIENT PAUSE has ended: then the command runs.
+    Pause,
+}

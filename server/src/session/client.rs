@@ -1,0 +1,314 @@
+//! What others see of a client and do to it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use holdfast_engine::Reply;
+use holdfast_engine::time::DbIndex;
+
+use crate::pubsub::{PushMessage, PushSink};
+use crate::resp::{Protocol, encode_into};
+
+/// How a client is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kill {
+    /// It stays.
+    No = 0,
+    /// At once.
+    Now = 1,
+    /// Once it has been sent what it was answered (CLIENT KILL of oneself).
+    AfterReply = 2,
+}
+
+/// What a blocked client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    /// A key (BLPOP and kin).
+    Keys,
+    /// Replicas or the journal (WAIT, WAITAOF).
+    Replicas,
+    /// The end of CLIENT PAUSE.
+    Pause,
+}
+
+/// The facts CLIENT LIST shows; written by the client's own task once per batch.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "each bears the name of CLIENT LIST's field")]
+pub struct Shown {
+    pub db: AtomicU32,
+    pub resp: AtomicU8,
+    /// -1 outside MULTI.
+    pub multi: AtomicI64,
+    pub multi_mem: AtomicUsize,
+    pub watches: AtomicUsize,
+    pub sub: AtomicUsize,
+    pub psub: AtomicUsize,
+    pub ssub: AtomicUsize,
+    pub monitor: AtomicBool,
+    pub closing: AtomicBool,
+    pub no_touch: AtomicBool,
+    pub no_evict: AtomicBool,
+    pub blocked: AtomicBool,
+    pub query_buffer_len: AtomicUsize,
+    pub query_buffer_free: AtomicUsize,
+    pub output_len: AtomicUsize,
+    /// Clock of the last command, monotonic microseconds.
+    pub last_used_us: AtomicU64,
+    /// Id of the last command's row, plus one.
+    pub last_command: AtomicU32,
+    pub commands: AtomicU64,
+}
+
+/// The names a client gives itself.
+#[derive(Debug, Default, Clone)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: Vec<u8>,
+}
+
+/// Messages on their way to a client, outside the order of its replies.
+#[derive(Debug, Default)]
+struct Outbox {
+    chunks: VecDeque<Bytes>,
+    len_bytes: usize,
+    /// Messages are dropped from here on: the connection is gone or the limit was hit.
+    closed: bool,
+}
+
+/// A connected client, as others hold it.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, never used twice.
+    pub id: u64,
+    /// Its address as CLIENT LIST shows it.
+    pub addr: String,
+    /// The server's end of the connection.
+    pub local_addr: String,
+    /// The file descriptor.
+    pub fd: i32,
+    /// Whether it came by the Unix socket.
+    pub is_unix: bool,
+    /// When it connected, monotonic microseconds.
+    pub connected_us: u64,
+    /// What CLIENT LIST shows of its session.
+    pub shown: Shown,
+    names: Mutex<Names>,
+    outbox: Mutex<Outbox>,
+    outbox_used: AtomicBool,
+    killed: AtomicU8,
+    unblock: Mutex<Option<Unblock>>,
+    protocol_is_3: AtomicBool,
+    /// Most bytes of messages that may wait; 0 for no limit. From client-output-buffer-limit pubsub.
+    pub push_limit_bytes: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+/// How a blocked client goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unblock {
+    /// It is served: this is its reply.
+    Served(Reply, DbIndex),
+    /// CLIENT UNBLOCK id TIMEOUT.
+    Timeout,
+    /// CLIENT UNBLOCK id ERROR.
+    Error,
+    /// The end of the pause: go on.
+    Resume,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// A client that has just connected.
+    #[must_use]
+    pub fn new(
+        id: u64,
+        (addr, local_addr): (String, String),
+        fd: i32,
+        is_unix: bool,
+        connected_us: u64,
+    ) -> Self {
+        let client = Self {
+            id,
+            addr,
+            local_addr,
+            fd,
+            is_unix,
+            connected_us,
+            shown: Shown::default(),
+            names: Mutex::default(),
+            outbox: Mutex::default(),
+            outbox_used: AtomicBool::new(false),
+            killed: AtomicU8::new(0),
+            unblock: Mutex::new(None),
+            protocol_is_3: AtomicBool::new(false),
+            push_limit_bytes: AtomicUsize::new(0),
+            waker: AtomicWaker::new(),
+        };
+        client.shown.multi.store(-1, Relaxed);
+        client.shown.resp.store(2, Relaxed);
+        client.shown.last_used_us.store(connected_us, Relaxed);
+        client
+    }
+
+    /// A copy of its names.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        locked(&self.names).clone()
+    }
+
+    /// Changes its names.
+    pub fn rename(&self, change: impl FnOnce(&mut Names)) {
+        change(&mut locked(&self.names));
+    }
+
+    /// Sets the protocol in which messages are encoded for it.
+    pub fn set_protocol(&self, protocol: Protocol) {
+        self.protocol_is_3.store(protocol == Protocol::Resp3, Release);
+    }
+
+    fn protocol(&self) -> Protocol {
+        if self.protocol_is_3.load(Acquire) { Protocol::Resp3 } else { Protocol::Resp2 }
+    }
+
+    /// Tells it to go.
+    pub fn kill(&self, how: Kill) {
+        self.killed.store(how as u8, Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was told to go.
+    #[must_use]
+    pub fn killed(&self) -> Kill {
+        match self.killed.load(Acquire) {
+            0 => Kill::No,
+            1 => Kill::Now,
+            _ => Kill::AfterReply,
+        }
+    }
+
+    /// Notes that its task waits, so that what others do wakes it.
+    pub fn register(&self, context: &Context<'_>) {
+        self.waker.register(context.waker());
+    }
+
+    /// Wakes its task.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Queues encoded bytes to be sent outside the order of replies. A client that does not read
+    /// is cut off at its limit.
+    pub fn push_bytes(&self, bytes: Bytes) {
+        let mut outbox = locked(&self.outbox);
+        if outbox.closed {
+            return;
+        }
+        outbox.len_bytes += bytes.len();
+        let limit = self.push_limit_bytes.load(Relaxed);
+        if limit > 0 && outbox.len_bytes > limit {
+            outbox.closed = true;
+            outbox.chunks.clear();
+            drop(outbox);
+            self.kill(Kill::Now);
+            return;
+        }
+        outbox.chunks.push_back(bytes);
+        self.outbox_used.store(true, Release);
+        drop(outbox);
+        self.waker.wake();
+    }
+
+    /// Queues a reply to be sent outside the order of replies (MONITOR's lines).
+    pub fn push_reply(&self, reply: &Reply) {
+        let mut out = Vec::new();
+        encode_into(reply, self.protocol(), &mut out);
+        self.push_bytes(out.into());
+    }
+
+    /// Takes the messages that wait.
+    pub fn take_pushes(&self, mut each: impl FnMut(Bytes)) {
+        if !self.outbox_used.load(Acquire) {
+            return;
+        }
+        let mut outbox = locked(&self.outbox);
+        self.outbox_used.store(false, Release);
+        outbox.len_bytes = 0;
+        for chunk in outbox.chunks.drain(..) {
+            each(chunk);
+        }
+    }
+
+    /// Bytes of messages that wait.
+    #[must_use]
+    pub fn pushes_len(&self) -> usize {
+        locked(&self.outbox).len_bytes
+    }
+
+    /// Whether messages wait.
+    #[inline]
+    #[must_use]
+    pub fn has_pushes(&self) -> bool {
+        self.outbox_used.load(Acquire)
+    }
+
+    /// Drops what waits and all that comes.
+    pub fn close_outbox(&self) {
+        let mut outbox = locked(&self.outbox);
+        outbox.closed = true;
+        outbox.chunks.clear();
+    }
+
+    /// Marks it as blocked; an earlier answer that came too late is forgotten.
+    pub fn begin_block(&self) {
+        *locked(&self.unblock) = None;
+        self.shown.blocked.store(true, Release);
+    }
+
+    /// Ends the block and returns how, if it was ended by another.
+    pub fn end_block(&self) -> Option<Unblock> {
+        self.shown.blocked.store(false, Release);
+        locked(&self.unblock).take()
+    }
+
+    /// Lets a blocked client go on; false if it is not blocked or already goes on.
+    pub fn unblock(&self, how: Unblock) -> bool {
+        let mut place = locked(&self.unblock);
+        if !self.shown.blocked.load(Acquire) || place.is_some() {
+            return false;
+        }
+        *place = Some(how);
+        drop(place);
+        self.waker.wake();
+        true
+    }
+
+    /// Whether something has ended its block.
+    #[must_use]
+    pub fn is_unblocked(&self) -> bool {
+        locked(&self.unblock).is_some()
+    }
+
+    /// Sets CLIENT NO-EVICT.
+    pub fn set_no_evict(&self, on: bool) {
+        self.shown.no_evict.store(on, Release);
+    }
+}
+
+impl PushSink for Client {
+    fn push(&self, message: Arc<PushMessage>) {
+        self.push_bytes(message.encoded(self.protocol()).clone());
+    }
+}

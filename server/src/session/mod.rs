@@ -1,0 +1,129 @@
+//! What a connection remembers between commands.
+//!
+//! A [`Session`] belongs to its connection's task alone; what others may see or do of a client
+//! (CLIENT LIST, CLIENT KILL, messages) goes through its [`Client`], which is shared.
+
+pub mod client;
+pub mod registry;
+
+use std::sync::Arc;
+
+pub use client::{BlockKind, Client, Kill};
+use holdfast_engine::context::Touch;
+use holdfast_engine::engine::Watch;
+use holdfast_engine::time::DbIndex;
+pub use registry::Registry;
+
+use crate::pubsub::{PushSink, Registry as PubSub, Subscriptions};
+use crate::resp::Protocol;
+
+/// Whether replies are sent, CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// They are.
+    #[default]
+    On,
+    /// None until CLIENT REPLY ON.
+    Off,
+    /// Not the one of the next command.
+    SkipNext,
+    /// Not the one of this command.
+    Skip,
+}
+
+/// A queue of commands between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// The commands' arguments, in order.
+    pub commands: Vec<Vec<Vec<u8>>>,
+    /// Bytes the arguments take.
+    pub len_bytes: usize,
+    /// A command was refused while queueing: EXEC will answer EXECABORT.
+    pub failed: bool,
+}
+
+/// A connection's state.
+#[derive(Debug)]
+pub struct Session {
+    /// What others see of it.
+    pub client: Arc<Client>,
+    /// The selected database.
+    pub db: DbIndex,
+    /// RESP2 or RESP3.
+    pub protocol: Protocol,
+    /// Whether it may run commands.
+    pub authenticated: bool,
+    /// Between MULTI and EXEC.
+    pub queue: Option<Queue>,
+    /// What WATCH saw.
+    pub watches: Vec<Watch>,
+    /// Whether replies are sent.
+    pub reply_mode: ReplyMode,
+    /// Whether its looks at keys count as uses.
+    pub touch: Touch,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
+    /// Whether every command of the server is sent to it.
+    pub monitor: bool,
+    /// Close once what was answered is sent.
+    pub closing: bool,
+}
+
+impl Session {
+    /// A new connection's session.
+    #[must_use]
+    pub fn new(pubsub: &Arc<PubSub>, client: Arc<Client>, authenticated: bool) -> Self {
+        let sink: Arc<dyn PushSink> = Arc::clone(&client) as _;
+        let subscriptions = Subscriptions::new(Arc::clone(pubsub), client.id, sink);
+        Self {
+            client,
+            db: DbIndex(0),
+            protocol: Protocol::Resp2,
+            authenticated,
+            queue: None,
+            watches: Vec::new(),
+            reply_mode: ReplyMode::On,
+            touch: Touch::Counts,
+            subscriptions,
+            monitor: false,
+            closing: false,
+        }
+    }
+
+    /// Whether it has any subscription.
+    #[must_use]
+    pub fn is_subscriber(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
+    /// Whether only the subscriber commands are allowed: with a subscription in RESP2.
+    #[must_use]
+    pub fn in_subscriber_mode(&self) -> bool {
+        self.protocol == Protocol::Resp2 && self.is_subscriber()
+    }
+
+    /// Forgets MULTI and WATCH.
+    pub fn discard(&mut self) {
+        self.queue = None;
+        self.watches.clear();
+        self.publish();
+    }
+
+    /// Lets CLIENT LIST see the state as it is now.
+    pub fn publish(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let shown = &self.client.shown;
+        shown.db.store(u32::from(self.db.0), Relaxed);
+        shown.resp.store(if self.protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+        let queued = self.queue.as_ref().map_or(-1, |queue| queue.commands.len() as i64);
+        shown.multi.store(queued, Relaxed);
+        shown.multi_mem.store(self.queue.as_ref().map_or(0, |queue| queue.len_bytes), Relaxed);
+        shown.watches.store(self.watches.len(), Relaxed);
+        shown.sub.store(self.subscriptions.channels().len(), Relaxed);
+        shown.psub.store(self.subscriptions.patterns().len(), Relaxed);
+        shown.ssub.store(self.subscriptions.shard_count(), Relaxed);
+        shown.monitor.store(self.monitor, Relaxed);
+        shown.closing.store(self.closing, Relaxed);
+        shown.no_touch.store(self.touch == Touch::Leaves, Relaxed);
+    }
+}

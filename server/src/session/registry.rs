@@ -1,0 +1,60 @@
+//! Every connected client, by number.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use dashmap::DashMap;
+
+use super::Client;
+
+/// The connected clients.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: DashMap<u64, Arc<Client>>,
+    last_id: AtomicU64,
+}
+
+impl Registry {
+    /// A number for a new client; numbers grow and are never used twice.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Adds a client.
+    pub fn add(&self, client: Arc<Client>) {
+        self.clients.insert(client.id, client);
+    }
+
+    /// Removes a client.
+    pub fn remove(&self, id: u64) {
+        self.clients.remove(&id);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// The client of this number.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.get(&id).map(|entry| Arc::clone(&entry))
+    }
+
+    /// All clients, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut clients: Vec<_> =
+            self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
+        clients.sort_unstable_by_key(|client| client.id);
+        clients
+    }
+}
