@@ -30,18 +30,9 @@ fn members_come_and_go_one_by_one() {
         ("smembers s", "[]"),
         ("srem s 2", "0"),
         ("set text x", "OK"),
-        (
-            "sadd text a",
-            "-WRONGTYPE Operation against a key holding the wrong kind of value",
-        ),
-        (
-            "srem text a",
-            "-WRONGTYPE Operation against a key holding the wrong kind of value",
-        ),
-        (
-            "sinter none text",
-            "-WRONGTYPE Operation against a key holding the wrong kind of value",
-        ),
+        ("sadd text a", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("srem text a", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("sinter none text", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
     ]);
 }
 
@@ -82,10 +73,7 @@ fn smove_moves_within_the_rules() {
         ("smove a a 1", "1"),
         ("smove a a 9", "0"),
         ("set text x", "OK"),
-        (
-            "smove a text 1",
-            "-WRONGTYPE Operation against a key holding the wrong kind of value",
-        ),
+        ("smove a text 1", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
         ("smove none text 1", "0"),
         ("smembers a", "[\"1\" \"2\"]"),
     ]);
@@ -100,11 +88,7 @@ fn smove_moves_within_the_rules() {
 #[test]
 fn combinations_and_their_stores() {
     let mut bench = Bench::new();
-    bench.check(&[
-        ("sadd a 1 2 3 x", "4"),
-        ("sadd b 2 3 4", "3"),
-        ("sadd c 3 x", "2"),
-    ]);
+    bench.check(&[("sadd a 1 2 3 x", "4"), ("sadd b 2 3 4", "3"), ("sadd c 3 x", "2")]);
     for (line, members) in [
         ("sinter a b", "\"2\" \"3\""),
         ("sinter a b c", "\"3\""),
@@ -123,10 +107,7 @@ fn combinations_and_their_stores() {
         ("sintercard 2 a b limit 0", "2"),
         ("sintercard 0 a", "-ERR numkeys should be greater than 0"),
         ("sintercard x a", "-ERR numkeys should be greater than 0"),
-        (
-            "sintercard 2 a",
-            "-ERR Number of keys can't be greater than number of args",
-        ),
+        ("sintercard 2 a", "-ERR Number of keys can't be greater than number of args"),
         ("sintercard 1 a limit -1", "-ERR LIMIT can't be negative"),
         ("sintercard 1 a what 1", "-ERR syntax error"),
         ("sintercard 1 a limit", "-ERR syntax error"),
@@ -153,12 +134,7 @@ fn spop_takes_what_it_answers() {
         args.extend((0..100).map(|n| format!("{encoding}{n}")));
         bench.run(&args);
         let (mut left, mut seen) = (100, std::collections::BTreeSet::new());
-        for (line, count) in [
-            ("spop s", 1),
-            ("spop s 4", 4),
-            ("spop s 85", 85),
-            ("spop s 3", 3),
-        ] {
+        for (line, count) in [("spop s", 1), ("spop s 4", 4), ("spop s 85", 85), ("spop s 3", 3)] {
             let reply = bench.line(line);
             seen.extend(sorted(&reply).split(' ').map(str::to_owned));
             left -= count;
@@ -174,14 +150,8 @@ fn spop_takes_what_it_answers() {
     bench.check(&[
         ("spop none", "nil"),
         ("spop none 3", "[]"),
-        (
-            "spop none -1",
-            "-ERR value is out of range, must be positive",
-        ),
-        (
-            "spop none x",
-            "-ERR value is out of range, must be positive",
-        ),
+        ("spop none -1", "-ERR value is out of range, must be positive"),
+        ("spop none x", "-ERR value is out of range, must be positive"),
         ("spop none 1 2", "-ERR syntax error"),
         ("sadd s a", "1"),
         ("spop s 0", "[]"),
@@ -195,12 +165,7 @@ fn srandmember_draws_evenly() {
     let mut bench = Bench::new();
     bench.line("sadd s a b c d e f g h");
     let mut drawn = std::collections::BTreeMap::<String, usize>::new();
-    for line in [
-        "srandmember s",
-        "srandmember s 2",
-        "srandmember s 5",
-        "srandmember s -3",
-    ] {
+    for line in ["srandmember s", "srandmember s 2", "srandmember s 5", "srandmember s -3"] {
         for _ in 0..800 {
             let text = sorted(&bench.line(line));
             let mut names: Vec<_> = text.split(' ').map(str::to_owned).collect();
@@ -218,10 +183,7 @@ fn srandmember_draws_evenly() {
             b'-' => 300,
             _ => 100,
         };
-        assert!(
-            count > expected * 6 / 10 && count < expected * 14 / 10,
-            "{name}: {count}"
-        );
+        assert!(count > expected * 6 / 10 && count < expected * 14 / 10, "{name}: {count}");
     }
     bench.check(&[
         ("srandmember s 0", "[]"),
@@ -264,9 +226,7 @@ fn the_same_proposals_end_in_the_same_state() {
     let mut benches = [Bench::new(), Bench::new()];
     let mut state = 9u64;
     let mut next = |bound: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) % bound
     };
     for step in 0..4000 {

@@ -20,43 +20,22 @@ fn zadd_minds_its_options() {
         ("zadd z xx incr 1 none", "nil"),
         ("zadd z gt incr -1 a", "nil"),
         ("zadd z lt incr 0 a", "nil"),
-        (
-            "zrange z 0 -1 withscores",
-            "{\"b\": 1.0, \"c\": 3.0, \"d\": 7.0, \"a\": 7.5}",
-        ),
+        ("zrange z 0 -1 withscores", "{\"b\": 1.0, \"c\": 3.0, \"d\": 7.0, \"a\": 7.5}"),
         ("zadd none xx 1 a", "0"),
         ("exists none", "0"),
-        (
-            "zadd z 1",
-            "-ERR wrong number of arguments for 'zadd' command",
-        ),
+        ("zadd z 1", "-ERR wrong number of arguments for 'zadd' command"),
         ("zadd z 1 a 2", "-ERR syntax error"),
         ("zadd z nx ch incr", "-ERR syntax error"),
-        (
-            "zadd z nx xx 1 a",
-            "-ERR XX and NX options at the same time are not compatible",
-        ),
-        (
-            "zadd z gt lt 1 a",
-            "-ERR GT, LT, and/or NX options at the same time are not compatible",
-        ),
-        (
-            "zadd z nx gt 1 a",
-            "-ERR GT, LT, and/or NX options at the same time are not compatible",
-        ),
-        (
-            "zadd z incr 1 a 2 b",
-            "-ERR INCR option supports a single increment-element pair",
-        ),
+        ("zadd z nx xx 1 a", "-ERR XX and NX options at the same time are not compatible"),
+        ("zadd z gt lt 1 a", "-ERR GT, LT, and/or NX options at the same time are not compatible"),
+        ("zadd z nx gt 1 a", "-ERR GT, LT, and/or NX options at the same time are not compatible"),
+        ("zadd z incr 1 a 2 b", "-ERR INCR option supports a single increment-element pair"),
         ("zadd z 1 a x b", "-ERR value is not a valid float"),
         ("zadd z nan a", "-ERR value is not a valid float"),
         ("zincrby z 0.5 a", "8.0"),
         ("zincrby z x a", "-ERR value is not a valid float"),
         ("zadd z inf i", "1"),
-        (
-            "zincrby z -inf i",
-            "-ERR resulting score is not a number (NaN)",
-        ),
+        ("zincrby z -inf i", "-ERR resulting score is not a number (NaN)"),
         ("zscore z i", "inf"),
         ("set text x", "OK"),
         ("zadd text x a", "-ERR value is not a valid float"),
@@ -91,10 +70,7 @@ fn scores_ranks_and_counts() {
         ("zcount z -inf +inf", "4"),
         ("zcount z (2 (2", "0"),
         ("zcount z x 1", "-ERR min or max is not a float"),
-        (
-            "zlexcount z x +",
-            "-ERR min or max not valid string range item",
-        ),
+        ("zlexcount z x +", "-ERR min or max not valid string range item"),
         ("zadd l 0 a 0 b 0 c 0 d", "4"),
         ("zlexcount l - +", "4"),
         ("zlexcount l [b (d", "2"),
@@ -153,15 +129,9 @@ fn ranges_are_removed() {
         ("zremrangebylex z - +", "0:zremrangebylex z, 0:del z", 4),
     ]);
     bench.check(&[
-        (
-            "zremrangebyrank z x 0",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("zremrangebyrank z x 0", "-ERR value is not an integer or out of range"),
         ("zremrangebyscore z x 0", "-ERR min or max is not a float"),
-        (
-            "zremrangebylex z x [a",
-            "-ERR min or max not valid string range item",
-        ),
+        ("zremrangebylex z x [a", "-ERR min or max not valid string range item"),
     ]);
 }
 
@@ -173,20 +143,14 @@ fn pops_take_from_both_ends() {
         ("zpopmin z", "[\"a\" 1.0]"),
         ("zpopmax z 2", "{\"f\": 6.0, \"e\": 5.0}"),
         ("zpopmin z 0", "[]"),
-        (
-            "zpopmin z -1",
-            "-ERR value is out of range, must be positive",
-        ),
+        ("zpopmin z -1", "-ERR value is out of range, must be positive"),
         ("zpopmin none", "[]"),
         ("zmpop 2 none z min", "[\"z\" [[\"b\" 2.0]]]"),
         ("zmpop 1 none min", "nil"),
         ("zmpop 0 z min", "-ERR numkeys should be greater than 0"),
         ("zmpop 1 z mid", "-ERR syntax error"),
         ("zmpop 2 z min", "-ERR syntax error"),
-        (
-            "zmpop 1 z min count 0",
-            "-ERR count should be greater than 0",
-        ),
+        ("zmpop 1 z min count 0", "-ERR count should be greater than 0"),
         ("zmpop 1 z min count 1 count 2", "-ERR syntax error"),
         ("bzpopmax none z 0", "[\"z\" \"d\" 4.0]"),
         ("bzmpop 0 1 z max count 5", "[\"z\" [[\"c\" 3.0]]]"),
@@ -208,10 +172,7 @@ fn blocking_pops_ask_to_wait() {
         assert_eq!(bench.effects.wait, Some(Wait { timeout_ms }), "{line}");
     }
     bench.check(&[
-        (
-            "bzpopmin none x",
-            "-ERR timeout is not a float or out of range",
-        ),
+        ("bzpopmin none x", "-ERR timeout is not a float or out of range"),
         ("bzpopmin none -1", "-ERR timeout is negative"),
         ("bzmpop -1 1 none min", "-ERR timeout is negative"),
         ("bzpopmin none 1e300", "-ERR timeout is out of range"),
@@ -232,14 +193,8 @@ fn combinations_weigh_and_aggregate() {
     bench.line("zadd b 10 y 20 z");
     bench.line("sadd s y z");
     bench.check(&[
-        (
-            "zunion 2 a b withscores",
-            "{\"x\": 1.0, \"y\": 12.0, \"z\": 20.0}",
-        ),
-        (
-            "zunion 2 a s weights 2 3 withscores",
-            "{\"x\": 2.0, \"z\": 3.0, \"y\": 7.0}",
-        ),
+        ("zunion 2 a b withscores", "{\"x\": 1.0, \"y\": 12.0, \"z\": 20.0}"),
+        ("zunion 2 a s weights 2 3 withscores", "{\"x\": 2.0, \"z\": 3.0, \"y\": 7.0}"),
         ("zinter 2 a b aggregate max withscores", "{\"y\": 10.0}"),
         ("zinter 3 a b s", "[\"y\"]"),
         ("zinter 2 a none", "[]"),
@@ -247,10 +202,7 @@ fn combinations_weigh_and_aggregate() {
         ("zintercard 2 a b", "1"),
         ("zintercard 2 b s limit 1", "1"),
         ("zunionstore d 2 a b aggregate min", "3"),
-        (
-            "zrange d 0 -1 withscores",
-            "{\"x\": 1.0, \"y\": 2.0, \"z\": 20.0}",
-        ),
+        ("zrange d 0 -1 withscores", "{\"x\": 1.0, \"y\": 2.0, \"z\": 20.0}"),
         ("zinterstore d 2 d s", "2"),
         ("zdiffstore d 2 d d", "0"),
         ("exists d", "0"),
@@ -258,21 +210,12 @@ fn combinations_weigh_and_aggregate() {
         ("zadd j -inf x", "1"),
         ("zunion 2 i j withscores", "{\"x\": 0.0}"),
         ("zinter 2 i j weights 0 0 withscores", "{\"x\": 0.0}"),
-        (
-            "zunion 0 a",
-            "-ERR at least 1 input key is needed for 'zunion' command",
-        ),
-        (
-            "zunionstore d -1 a",
-            "-ERR at least 1 input key is needed for 'zunionstore' command",
-        ),
+        ("zunion 0 a", "-ERR at least 1 input key is needed for 'zunion' command"),
+        ("zunionstore d -1 a", "-ERR at least 1 input key is needed for 'zunionstore' command"),
         ("zunion x a", "-ERR value is not an integer or out of range"),
         ("zunion 3 a b", "-ERR syntax error"),
         ("zunion 2 a b weights 1", "-ERR syntax error"),
-        (
-            "zunion 2 a b weights 1 x",
-            "-ERR weight value is not a float",
-        ),
+        ("zunion 2 a b weights 1 x", "-ERR weight value is not a float"),
         ("zunion 1 a aggregate avg", "-ERR syntax error"),
         ("zunionstore d 1 a withscores", "-ERR syntax error"),
         ("zdiff 1 a weights 1", "-ERR syntax error"),
@@ -297,23 +240,15 @@ fn random_members_and_scans() {
         ("zrandmember z 5", "[\"a\" \"b\"]"),
         ("zrandmember z 9 withscores", "{\"a\": 1.0, \"b\": 2.0}"),
         ("zrandmember z 0", "[]"),
-        (
-            "zrandmember z x",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("zrandmember z x", "-ERR value is not an integer or out of range"),
         ("zrandmember z 1 what", "-ERR syntax error"),
-        (
-            "zrandmember z 4611686018427387905 withscores",
-            "-ERR value is out of range",
-        ),
+        ("zrandmember z 4611686018427387905 withscores", "-ERR value is out of range"),
         ("zscan z 0", "[\"0\" [\"a\" \"1\" \"b\" \"2\"]]"),
         ("zscan z 0 match b", "[\"0\" [\"b\" \"2\"]]"),
         ("zscan z x", "-ERR invalid cursor"),
         ("zscan none 0 nonsense", "[\"0\" []]"),
     ]);
-    let Reply::Bulks(drawn) = bench.line("zrandmember z -7") else {
-        panic!()
-    };
+    let Reply::Bulks(drawn) = bench.line("zrandmember z -7") else { panic!() };
     assert_eq!(drawn.len(), 7);
 }
 
@@ -343,9 +278,7 @@ fn the_same_proposals_end_in_the_same_state() {
     let mut benches = [Bench::new(), Bench::new()];
     let mut state = 5u64;
     let mut next = |bound: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) % bound
     };
     for _ in 0..4000 {
@@ -357,13 +290,7 @@ fn the_same_proposals_end_in_the_same_state() {
             3 => format!("zincrby k{key} {} m{}", next(7), next(300)),
             4 => format!("zrem k{key} m{} m{}", next(300), next(300)),
             5 => format!("zmpop 2 k{key} k{other} max"),
-            _ => format!(
-                "zadd k{key} {} m{} {} m{}",
-                next(50),
-                next(300),
-                next(50),
-                next(300)
-            ),
+            _ => format!("zadd k{key} {} m{} {} m{}", next(50), next(300), next(50), next(300)),
         };
         let [one, two] = &mut benches;
         assert_eq!(one.line(&line), two.line(&line), "{line}");
