@@ -1,6 +1,7 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
+pub mod hash;
 pub mod keys;
 pub mod list;
 #[cfg(test)]
@@ -32,6 +33,11 @@ pub const FAMILIES: &[&[Command]] = &[
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,
+    hash::fields::ROWS,
+    hash::whole::ROWS,
+    hash::counter::ROWS,
+    hash::expire::ROWS,
+    hash::lifetime::ROWS,
     list::ends::ROWS,
     list::read::ROWS,
     list::inside::ROWS,

@@ -681,7 +681,8 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Sets or clears the expiry of a live key; whether it was there.
+    /// Sets or clears the own expiry of a live key; whether it was there. A hash whose fields
+    /// all expire may make its record's expiry an earlier one.
     pub fn set_expiry(
         &mut self,
         key: &[u8],
@@ -699,6 +700,10 @@ impl<'k> View<'k> {
             return false;
         };
         let before = record.expires_at();
+        let expires_at = match record.object_mut() {
+            Some(Object::Hash(hash)) => hash.settle_expiry(expires_at),
+            _ => expires_at,
+        };
         record.set_expiry(expires_at);
         record.set_version(sequence);
         shard.db.sides[usize::from(shard.place.shard)].set_expiry(

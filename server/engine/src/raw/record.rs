@@ -296,6 +296,17 @@ impl Record {
         Some(UnixMillis(unsafe { self.address().add(HEADER_LEN).cast::<i64>().read_unaligned() }))
     }
 
+    /// The key's own expiry, which TTL tells and PERSIST removes: that of the record, but for a
+    /// hash whose fields all expire, which lends its record the last field's.
+    #[inline]
+    #[must_use]
+    pub fn own_expiry(&self) -> Option<UnixMillis> {
+        match self.value() {
+            Value::Object(Object::Hash(hash)) => hash.own_expiry(self.expires_at()),
+            _ => self.expires_at(),
+        }
+    }
+
     /// Whether it has expired at `now`.
     #[inline]
     #[must_use]

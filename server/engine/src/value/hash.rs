@@ -198,23 +198,31 @@ impl Hash {
                 expiries.of(field.text(&mut itoa::Buffer::new())).is_none_or(|at| at > now)
             }
         };
+        self.each_stored(|field, value| {
+            if is_live(field) {
+                found(field, value);
+            }
+        });
+    }
+
+    /// Whether it is one listpack: then a look by place walks it.
+    #[must_use]
+    pub fn is_compact(&self) -> bool {
+        matches!(self.fields(), FieldsRef::Compact(_))
+    }
+
+    /// Calls `found` with every field that stands, expired or not, in the order of places.
+    pub fn each_stored<'h>(&'h self, mut found: impl FnMut(Entry<'h>, Entry<'h>)) {
         match self.fields() {
             FieldsRef::Compact(pack) => {
                 let mut entries = pack.iter();
                 while let (Some(field), Some(value)) = (entries.next(), entries.next()) {
-                    if is_live(field) {
-                        found(field, value);
-                    }
+                    found(field, value);
                 }
             }
-            FieldsRef::Table(table) => {
-                for (field, value) in table.iter() {
-                    let (field, value) = (Entry::Bytes(field), Entry::Bytes(value));
-                    if is_live(field) {
-                        found(field, value);
-                    }
-                }
-            }
+            FieldsRef::Table(table) => table
+                .iter()
+                .for_each(|(field, value)| found(Entry::Bytes(field), Entry::Bytes(value))),
         }
     }
 

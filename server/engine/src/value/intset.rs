@@ -38,6 +38,15 @@ impl IntSet {
         Self { buf: Vec::new() }
     }
 
+    /// An empty set with room for `count` integers as wide as `like`.
+    #[must_use]
+    pub fn with_capacity(count: usize, like: i64) -> Self {
+        let width = width_of(like);
+        let mut buf = Vec::with_capacity(1 + count * width);
+        buf.push(width as u8);
+        Self { buf }
+    }
+
     #[inline]
     fn width(&self) -> usize {
         self.buf.first().map_or(2, |width| usize::from(*width))
@@ -120,7 +129,7 @@ impl IntSet {
 
     /// Grows by steps: sets of this encoding are many and small.
     fn reserve(&mut self, more: usize) {
-        const STEP: usize = 16;
+        const STEP: usize = 8;
         let needed = self.buf.len() + more;
         if needed > self.buf.capacity() {
             let room = (needed + needed / 8).next_multiple_of(STEP);

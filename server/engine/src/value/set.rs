@@ -1,7 +1,7 @@
 //! Sets: distinct members, in the encodings OBJECT ENCODING names.
 //!
 //! Integers alone stand in an [`IntSet`], a few short members in a [`Listpack`], all else in a
-//! `Table`. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
+//! table. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
 //! depends on nothing but the commands that built the set: ascending, or the order of insertion
 //! in which a removal puts the last member in the place of the removed one.
 
@@ -49,8 +49,10 @@ impl Set {
     /// An empty set, encoded for about `count` members of which `first` is one.
     #[must_use]
     pub fn for_members(first: &[u8], count: usize, limits: &Limits) -> Self {
-        if count <= intset_max(limits) && integer_text(first).is_some() {
-            Self::Ints(IntSet::new())
+        if count <= intset_max(limits)
+            && let Some(number) = integer_text(first)
+        {
+            Self::Ints(IntSet::with_capacity(count, number))
         } else if count <= bound(limits.set_max_listpack_entries()) {
             Self::Pack(Listpack::new())
         } else {

@@ -1,6 +1,6 @@
 //! Sorted sets: members ordered by score, then by their bytes.
 //!
-//! A few short members stand in one listpack, all else in a `Table`; conversion happens at
+//! A few short members stand in one listpack, all else in a table; conversion happens at
 //! Redis's limits and only upward. Ranks count from 0 in ascending order. Scores are never NaN,
 //! and 0 equals -0.
 
@@ -372,6 +372,13 @@ impl Accumulator {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.len() == 0
+    }
+
+    /// The sorted set of what was collected, to be answered and dropped: -0 stays -0, which the
+    /// small encoding would make 0.
+    #[must_use]
+    pub fn finish_large(self) -> SortedSet {
+        SortedSet::Table(Box::new(Table::from_members(self.members)))
     }
 
     /// The sorted set of what was collected, in the encoding that its size asks for.

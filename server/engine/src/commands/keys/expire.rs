@@ -73,7 +73,7 @@ fn set_expiry(
     let Some(record) = view.get(key) else {
         return Ok(Reply::Integer(0));
     };
-    if !conditions.allow(record.expires_at(), expires_at) {
+    if !conditions.allow(record.own_expiry(), expires_at) {
         return Ok(Reply::Integer(0));
     }
     effects.changed(1);
@@ -111,7 +111,7 @@ fn pexpireat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comm
 /// `PERSIST key`: 1 if the key had an expiry, which is gone now, else 0. O(1).
 fn persist(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let key = args[1];
-    let expires = view.get(key).is_some_and(|record| record.expires_at().is_some());
+    let expires = view.get(key).is_some_and(|record| record.own_expiry().is_some());
     if expires {
         view.set_expiry(key, None, effects);
         effects.changed(1);

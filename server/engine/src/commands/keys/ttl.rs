@@ -18,7 +18,7 @@ fn of_expiry(
 ) -> CommandResult {
     Ok(Reply::Integer(match view.look(args[1]) {
         None => NO_KEY,
-        Some(record) => record.expires_at().map_or(NO_EXPIRY, tell),
+        Some(record) => record.own_expiry().map_or(NO_EXPIRY, tell),
     }))
 }
 
