@@ -126,7 +126,7 @@ impl Blocked {
         let context = Context { db: DbIndex(0), ..context };
         let outcome = self.empty.run(row, args, context, &Alone, &mut effects);
         Some(match effects.wait {
-            Some(wait) => waiting_for_keys(wait, outcome.reply),
+            Some(wait) => waiting_for_keys(wait),
             None => Answer::Reply(outcome.reply),
         })
     }

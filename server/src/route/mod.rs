@@ -296,7 +296,7 @@ fn finish(
         deliver::note_misses(node, session.db, entry.row, args, effects);
     }
     if let Some(wait) = effects.wait.take() {
-        return waiting_for_keys(wait, outcome.reply);
+        return waiting_for_keys(wait);
     }
     scratch.tally.changes(effects);
     if !effects.is_quiet() {
@@ -306,9 +306,9 @@ fn finish(
 }
 
 /// The answer of a blocking command that found nothing.
-pub(crate) fn waiting_for_keys(wait: Wait, reply: Reply) -> Answer {
+pub(crate) fn waiting_for_keys(wait: Wait) -> Answer {
     let timeout = wait.timeout_ms.map(std::time::Duration::from_millis);
-    Answer::Wait(Waiting::Keys { timeout, reply })
+    Answer::Wait(Waiting::Keys { timeout, reply: Reply::NilArray })
 }
 
 /// A command of the server's own table that a script calls; `None` if scripts may not.

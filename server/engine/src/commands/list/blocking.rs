@@ -46,6 +46,14 @@ fn or_wait(found: Option<Reply>, wait: Wait, effects: &mut Effects) -> Reply {
     })
 }
 
+/// As `or_wait`, for commands that answer with one element.
+fn one_or_wait(found: Option<Reply>, wait: Wait, effects: &mut Effects) -> Reply {
+    found.unwrap_or_else(|| {
+        effects.wait = Some(wait);
+        Reply::Nil
+    })
+}
+
 fn pop(view: &mut View<'_>, args: Args<'_>, end: End, effects: &mut Effects) -> CommandResult {
     let last = args.len() - 1;
     let wait = timeout(args[last], view)?;
@@ -70,7 +78,7 @@ fn blmove(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
     let to = ListEnd { key: args[2], end: end_of(args[4])? };
     let wait = timeout(args[5], view)?;
     let found = move_element(view, from, to, effects)?;
-    Ok(or_wait(found, wait, effects))
+    Ok(one_or_wait(found, wait, effects))
 }
 
 /// `BRPOPLPUSH source destination timeout`: the element; nil when time runs out. O(1).
@@ -79,7 +87,7 @@ fn brpoplpush(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
     let to = ListEnd { key: args[2], end: End::Left };
     let wait = timeout(args[3], view)?;
     let found = move_element(view, from, to, effects)?;
-    Ok(or_wait(found, wait, effects))
+    Ok(one_or_wait(found, wait, effects))
 }
 
 /// `BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count]`: as LMPOP; nil when time runs
