@@ -56,7 +56,7 @@ pub enum Access {
     Overwrite,
     /// `RM DELETE`
     Delete,
-    /// `RW DELETE`: removes part of it.
+    /// `RW DELETE`: removes part of the value without telling what was there.
     Remove,
     /// `RW ACCESS DELETE`
     Take,

@@ -7,6 +7,8 @@ pub mod scripting;
 mod model;
 pub mod list;
 pub mod server;
+pub mod set;
+pub mod sorted_set;
 pub mod string;
 
 use crate::command::Command;
@@ -35,4 +37,16 @@ pub const FAMILIES: &[&[Command]] = &[
     list::inside::ROWS,
     list::moves::ROWS,
     list::blocking::ROWS,
+    set::basic::ROWS,
+    set::random::ROWS,
+    set::algebra::ROWS,
+    set::scan::ROWS,
+    sorted_set::add::ROWS,
+    sorted_set::lookup::ROWS,
+    sorted_set::range::ROWS,
+    sorted_set::remove::ROWS,
+    sorted_set::pop::ROWS,
+    sorted_set::algebra::ROWS,
+    sorted_set::random::ROWS,
+    sorted_set::scan::ROWS,
 ];

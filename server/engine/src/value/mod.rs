@@ -2,9 +2,11 @@
 
 pub mod glob;
 pub mod hash;
+pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod long_double;
+pub(crate) mod members;
 pub mod number;
 pub mod set;
 pub mod sorted_set;

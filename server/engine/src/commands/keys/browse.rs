@@ -37,7 +37,10 @@ fn keys(view: &View<'_>, args: Args<'_>) -> CommandResult {
 }
 
 /// A cursor, as C's `strtoul` reads it: perhaps signed, nothing around it, empty for 0.
-fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
+///
+/// # Errors
+/// `ERR invalid cursor`
+pub(crate) fn parse_cursor(text: &[u8]) -> Result<ScanCursor, CommandError> {
     let invalid = CommandError::known("ERR invalid cursor");
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
