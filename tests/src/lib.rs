@@ -1,1 +1,24 @@
-//! Holdfast.
+//! Black-box checks of a Redis-protocol server, over sockets.
+//!
+//! Three things live here, and every test binary under `tests/tests/` is made
+//! of them: a [`server`] harness that starts `holdfast-server` or Debian's
+//! `redis-server` (the oracle), a small blocking [`client`], and the
+//! [`transcript`] format in which the corpus under `tests/transcripts/` is
+//! written. Nothing here links the server: it is a process behind a port.
+//!
+//! Read next: `tests/README.md`.
+
+pub mod client;
+pub mod server;
+pub mod transcript;
+pub mod wire;
+
+use std::io::Write;
+
+/// Tells the human that something was not checked, even when cargo captures
+/// the output of tests.
+pub fn skip_loudly(what: &str) {
+    // A direct handle is not captured by the test harness; `eprintln!` is.
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "\n!!! SKIPPED: {what}\n");
+}

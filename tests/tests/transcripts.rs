@@ -1,0 +1,115 @@
+//! The corpus, played to our server and to the oracle.
+//!
+//! `HOLDFAST_TRANSCRIPTS=strings,keys` plays only those files.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use holdfast_tests::server::{Kind, Server, is_available};
+use holdfast_tests::skip_loudly;
+use holdfast_tests::transcript::Transcript;
+use holdfast_tests::transcript::run::{Socket, play};
+
+/// Servers at work at once: the test is waiting more than computing.
+const WORKERS: usize = 4;
+
+#[test]
+fn our_server_follows_the_transcripts() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let pending = pending();
+    let (skipped, corpus): (Vec<_>, Vec<_>) =
+        corpus().into_iter().partition(|t| pending.contains(&t.name));
+    if !skipped.is_empty() {
+        let names: Vec<_> = skipped.iter().map(|t| t.name.as_str()).collect();
+        skip_loudly(&format!("transcripts still pending for our server: {}", names.join(", ")));
+    }
+    play_all(Kind::Ours, corpus);
+}
+
+#[test]
+fn the_oracle_follows_the_transcripts() {
+    if !is_available(Kind::Oracle) {
+        return;
+    }
+    play_all(Kind::Oracle, corpus());
+}
+
+#[test]
+fn pending_names_files_that_exist() {
+    let names: BTreeSet<_> = corpus().into_iter().map(|t| t.name).collect();
+    if std::env::var_os("HOLDFAST_TRANSCRIPTS").is_none() {
+        for name in pending() {
+            assert!(names.contains(&name), "PENDING names {name}, which is gone");
+        }
+    }
+}
+
+fn play_all(kind: Kind, corpus: Vec<Transcript>) {
+    let queue = Mutex::new(corpus);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let Some(transcript) = queue.lock().unwrap().pop() else {
+                        return;
+                    };
+                    let args: Vec<_> = transcript.server_args.iter().map(String::as_str).collect();
+                    let server = Server::start(kind, &args);
+                    let outcome = play(&transcript, kind, &mut Socket::new(&server));
+                    results.lock().unwrap().push(outcome);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    let checked: usize = results.iter().map(|r| r.checked).sum();
+    let failures: Vec<_> = results.iter().flat_map(|r| &r.failures).collect();
+    let shown: String = failures.iter().map(ToString::to_string).collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {checked} steps went wrong on {}:\n{shown}",
+        failures.len(),
+        kind.name()
+    );
+    println!("{checked} steps of {} transcripts hold on {}", results.len(), kind.name());
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("transcripts")
+}
+
+fn corpus() -> Vec<Transcript> {
+    let wanted = std::env::var("HOLDFAST_TRANSCRIPTS").ok();
+    let wanted: Option<Vec<&str>> = wanted.as_ref().map(|w| w.split(',').collect());
+    let mut corpus = Vec::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "txt") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if wanted.as_ref().is_some_and(|w| !w.contains(&name.as_str())) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        corpus.push(Transcript::parse(&name, &text).unwrap());
+    }
+    corpus.sort_by(|a, b| a.name.cmp(&b.name));
+    corpus
+}
+
+/// Transcripts whose commands our server does not have yet.
+fn pending() -> BTreeSet<String> {
+    fs::read_to_string(directory().join("PENDING"))
+        .unwrap_or_default()
+        .lines()
+        .map(|l| l.split('#').next().unwrap_or_default().trim().to_owned())
+        .filter(|l| !l.is_empty())
+        .collect()
+}
