@@ -13,13 +13,59 @@ const MEMORY_BYTES_MAX: usize = 8 << 20;
 
 /// What libraries are called with: edges of types, sizes and nesting.
 const VALUES: &[&str] = &[
-    "nil", "true", "0", "-1", "1", "2", "3", "1e15", "-1e300", "0/0", "1/0", "2^31", "2^53", "0.1",
-    "''", "'a'", "'abc'", "'%d%s'", "'%5.3s'", "'%99999d'", "'(a*)*b'", "'%b()'", "'[a-'", "'%'",
-    "'\\0\\255'", "'>I2<i4!8'", "'bBhHlLfdsi0'", "'i16'", "'[1,2,{\"a\":null}]'", "'\\147\\1\\192'",
-    "'\\221\\255\\255\\255\\255'", "('x'):rep(1000)", "('['):rep(2000)", "('a'):rep(30)..'b'", "{}",
-    "{1,2,3}", "{a=1,[2]=3}", "{err='ERR e'}", "{ok='fine'}", "{double=1.5}", "{map={a=1}}",
-    "{set={a=true}}", "cycle", "deep", "print", "KEYS", "ARGV", "_G", "string", "coroutine.wrap",
-    "setmetatable({}, {__index=function() return 1 end})", "redis.call", "cjson.null",
+    "nil",
+    "true",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "3",
+    "1e15",
+    "-1e300",
+    "0/0",
+    "1/0",
+    "2^31",
+    "2^53",
+    "0.1",
+    "''",
+    "'a'",
+    "'abc'",
+    "'%d%s'",
+    "'%5.3s'",
+    "'%99999d'",
+    "'(a*)*b'",
+    "'%b()'",
+    "'[a-'",
+    "'%'",
+    "'\\0\\255'",
+    "'>I2<i4!8'",
+    "'bBhHlLfdsi0'",
+    "'i16'",
+    "'[1,2,{\"a\":null}]'",
+    "'\\147\\1\\192'",
+    "'\\221\\255\\255\\255\\255'",
+    "('x'):rep(1000)",
+    "('['):rep(2000)",
+    "('a'):rep(30)..'b'",
+    "{}",
+    "{1,2,3}",
+    "{a=1,[2]=3}",
+    "{err='ERR e'}",
+    "{ok='fine'}",
+    "{double=1.5}",
+    "{map={a=1}}",
+    "{set={a=true}}",
+    "cycle",
+    "deep",
+    "print",
+    "KEYS",
+    "ARGV",
+    "_G",
+    "string",
+    "coroutine.wrap",
+    "setmetatable({}, {__index=function() return 1 end})",
+    "redis.call",
+    "cjson.null",
 ];
 
 /// Tables whose functions are called.
@@ -124,7 +170,8 @@ fn calls(data: &[u8]) -> Vec<u8> {
                 _ => "last",
             })
             .collect();
-        let protect = if function >= 128 { "pcall" } else { "(function(f, ...) return f, f(...) end)" };
+        let protect =
+            if function >= 128 { "pcall" } else { "(function(f, ...) return f, f(...) end)" };
         script.push_str(&format!(
             "do local n = names({library}); local f = {library}[n[{function} % #n + 1]]\n\
              if type(f) == 'function' then local ok, r = {protect}(f, {})\nlast = r end end\n",

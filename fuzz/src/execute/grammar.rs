@@ -10,30 +10,104 @@ const KEYS: &[&[u8]] = &[b"a", b"b", b"c", b"d", b"e", b"", b"\x00\xffkey that i
 
 /// Numbers at which something begins, ends or overflows.
 const NUMBERS: &[&[u8]] = &[
-    b"0", b"1", b"2", b"3", b"-1", b"-2", b"-3", b"5", b"10", b"100", b"-100", b"4096", b"4097",
-    b"9223372036854775807", b"-9223372036854775808", b"9223372036854775806", b"2147483648",
-    b"9007199254740993", b"1.5", b"-0", b"007", b"+1", b" 1", b"1e3", b"18446744073709551615",
+    b"0",
+    b"1",
+    b"2",
+    b"3",
+    b"-1",
+    b"-2",
+    b"-3",
+    b"5",
+    b"10",
+    b"100",
+    b"-100",
+    b"4096",
+    b"4097",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775806",
+    b"2147483648",
+    b"9007199254740993",
+    b"1.5",
+    b"-0",
+    b"007",
+    b"+1",
+    b" 1",
+    b"1e3",
+    b"18446744073709551615",
 ];
 
 /// Durations and instants that pass, or overflow.
 const TIMES: &[&[u8]] = &[
-    b"1", b"2", b"5", b"10", b"60", b"1000", b"100000", b"0", b"-1", b"9223372036854775807",
-    b"9223372036854775", b"-9223372036854775808", b"1.0", b"soon",
+    b"1",
+    b"2",
+    b"5",
+    b"10",
+    b"60",
+    b"1000",
+    b"100000",
+    b"0",
+    b"-1",
+    b"9223372036854775807",
+    b"9223372036854775",
+    b"-9223372036854775808",
+    b"1.0",
+    b"soon",
 ];
 
 const SCORES: &[&[u8]] = &[
-    b"0", b"-0", b"1", b"2", b"-1.5", b"1e308", b"1.7976931348623157e308", b"inf", b"-inf",
-    b"+inf", b"nan", b"3.0000000000000004", b"(1", b"(2", b"(inf", b"0.1", b"1e-320", b"0x10",
+    b"0",
+    b"-0",
+    b"1",
+    b"2",
+    b"-1.5",
+    b"1e308",
+    b"1.7976931348623157e308",
+    b"inf",
+    b"-inf",
+    b"+inf",
+    b"nan",
+    b"3.0000000000000004",
+    b"(1",
+    b"(2",
+    b"(inf",
+    b"0.1",
+    b"1e-320",
+    b"0x10",
     b"9007199254740993",
 ];
 
 const LEX: &[&[u8]] = &[b"-", b"+", b"[a", b"(a", b"[m1", b"(m3", b"[", b"(", b"m"];
 
 const VALUES: &[&[u8]] = &[
-    b"", b"x", b"hello", b"m1", b"m2", b"m3", b"m4", b"m5", b"m6", b"m7", b"m8", b"1", b"2", b"-7",
-    b"12345678901234567890", b"9223372036854775807", b"3.5", b"\x00\r\n\xff",
+    b"",
+    b"x",
+    b"hello",
+    b"m1",
+    b"m2",
+    b"m3",
+    b"m4",
+    b"m5",
+    b"m6",
+    b"m7",
+    b"m8",
+    b"1",
+    b"2",
+    b"-7",
+    b"12345678901234567890",
+    b"9223372036854775807",
+    b"3.5",
+    b"\x00\r\n\xff",
     b"a value that is rather longer than the sixty-four bytes that a listpack takes of one",
-    b"hash", b"list", b"zset", b"string", b"set",
+    b"get",
+    b"del",
+    b"incr",
+    b"expire",
+    b"hash",
+    b"list",
+    b"zset",
+    b"string",
+    b"set",
 ];
 
 const PATTERNS: &[&[u8]] = &[b"*", b"?", b"m*", b"[a-c]", b"[^m]*", b"\\*", b"*1", b"[", b""];
@@ -50,8 +124,8 @@ const SCRIPTS: &[&[u8]] = &[
     b"return redis.call('rpush', 'b', unpack(ARGV))",
     b"for i = 1, 20 do redis.call('sadd', KEYS[1], i, math.random(100)) end \
       return redis.call('spop', KEYS[1], 3)",
-    b"return redis.call('randomkey')",
-    b"redis.call('set', 'c', 'x'); return redis.call('keys', '*')",
+    UNORDERED_SCRIPTS[0],
+    UNORDERED_SCRIPTS[1],
     b"while true do redis.call('incr', 'd') end",
     b"return {redis.call('ttl', KEYS[1]), redis.call('dbsize')}",
     b"redis.call('select', 1); return redis.call('set', KEYS[1], ARGV[1])",
@@ -59,6 +133,12 @@ const SCRIPTS: &[&[u8]] = &[
     b"#!lua flags=no-writes\nreturn redis.call('set', KEYS[1], 'x')",
     b"return {err = 'ERR mine'}",
     b"syntax error",
+];
+
+/// Those whose reply depends on where keys stand.
+pub(super) const UNORDERED_SCRIPTS: &[&[u8]] = &[
+    b"return redis.call('randomkey')",
+    b"redis.call('set', 'c', 'x'); return redis.call('keys', '*')",
 ];
 
 /// The input, as a source of choices; all zeros once it is used up.
@@ -98,7 +178,11 @@ impl<'a> Choices<'a> {
 enum Part {
     Word(&'static str),
     /// `[…]`, or with `...` any number of times; `<…>` always. One of the alternatives.
-    Group { alternatives: Vec<Vec<Part>>, optional: bool, repeats: bool },
+    Group {
+        alternatives: Vec<Vec<Part>>,
+        optional: bool,
+        repeats: bool,
+    },
 }
 
 /// The syntax of every row.
@@ -110,8 +194,11 @@ impl Grammar {
     /// The grammar of these rows, subcommands included.
     pub fn of(rows: &[&'static Command]) -> Self {
         let leaves = rows.iter().flat_map(|row| {
-            let alone: &[Command] =
-                if row.subcommands.is_empty() { std::slice::from_ref(*row) } else { row.subcommands };
+            let alone: &[Command] = if row.subcommands.is_empty() {
+                std::slice::from_ref(*row)
+            } else {
+                row.subcommands
+            };
             alone
         });
         Self { rows: leaves.map(|row| (row, parse(row.syntax))).collect() }
@@ -226,8 +313,8 @@ impl Writer {
                 return self.args.push(at.to_string().into_bytes());
             }
             _ if word.contains("seconds") => choices.one_of(TIMES),
-            "count" | "index" | "offset" | "limit" | "decrement" | "rank" | "len" | "num-matches"
-            | "min-match-len" => choices.one_of(NUMBERS),
+            "count" | "index" | "offset" | "limit" | "decrement" | "rank" | "len"
+            | "num-matches" | "min-match-len" => choices.one_of(NUMBERS),
             "arg" => any(choices),
             _ => choices.one_of(VALUES),
         };

@@ -8,6 +8,7 @@
 mod check;
 mod grammar;
 
+use holdfast_engine::CommandError;
 use holdfast_engine::Reply;
 use holdfast_engine::command::{Command, Flags, Handler};
 use holdfast_engine::context::Context;
@@ -15,7 +16,6 @@ use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::{Engine, Step, table};
 use holdfast_engine::host::{Host, ScriptProgress};
 use holdfast_engine::time::{DbIndex, UnixMillis};
-use holdfast_engine::CommandError;
 
 use grammar::{Choices, Grammar};
 
@@ -77,9 +77,7 @@ impl Side {
     /// What the last proposal tells others, without expiries: when those are told is each
     /// node's own affair.
     fn told(&self) -> Vec<&Notice> {
-        let own = |notice: &&Notice| {
-            !matches!(notice, Notice::Event(event) if event.class == EventClass::EXPIRED)
-        };
+        let own = |notice: &&Notice| !matches!(notice, Notice::Event(event) if event.class == EventClass::EXPIRED);
         self.effects.notices.iter().filter(own).collect()
     }
 }
@@ -115,7 +113,10 @@ impl Call {
 
     /// Whether the reply may depend on where keys stand or on which expired ones still do.
     fn is_unordered(&self) -> bool {
-        self.row.flags.has(Flags::UNORDERED) || self.row.name == "dbsize"
+        let walks = |arg: &Vec<u8>| grammar::UNORDERED_SCRIPTS.contains(&arg.as_slice());
+        self.row.flags.has(Flags::UNORDERED)
+            || self.row.name == "dbsize"
+            || self.args.iter().any(walks)
     }
 
     fn is_script(&self) -> bool {
@@ -190,7 +191,10 @@ fn in_transaction(one: &mut Side, other: &mut Side, calls: &[Call], context: Con
     let mut text = String::new();
     for ((call, reply), again) in calls.iter().zip(&replies).zip(&again) {
         text.push_str(&format!("{call}; "));
-        assert!(call.is_unordered() || reply == again, "replies differ: {text}\n{reply:?}\n{again:?}");
+        assert!(
+            call.is_unordered() || reply == again,
+            "replies differ: {text}\n{reply:?}\n{again:?}"
+        );
     }
     check::same(one, other, context, &text);
 }
