@@ -15,6 +15,7 @@ use holdfast_engine::context::Context;
 use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::{Engine, Step, table};
 use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::script::Sha;
 use holdfast_engine::time::{DbIndex, UnixMillis};
 
 use grammar::{Choices, Grammar};
@@ -113,7 +114,11 @@ impl Call {
 
     /// Whether the reply may depend on where keys stand or on which expired ones still do.
     fn is_unordered(&self) -> bool {
-        let walks = |arg: &Vec<u8>| grammar::UNORDERED_SCRIPTS.contains(&arg.as_slice());
+        let walks = |arg: &Vec<u8>| {
+            grammar::UNORDERED_SCRIPTS
+                .iter()
+                .any(|script| arg == script || *arg == Sha::of(script).to_string().into_bytes())
+        };
         self.row.flags.has(Flags::UNORDERED)
             || self.row.name == "dbsize"
             || self.args.iter().any(walks)
