@@ -317,7 +317,7 @@ fn nothing_names_this_machine() {
     none(&found, "committed files name a machine");
 }
 
-fn leaves<'a>(row: &'a Command, found: &mut BTreeSet<String>) {
+fn leaves(row: &Command, found: &mut BTreeSet<String>) {
     if row.subcommands.is_empty() {
         found.insert(row.full_name());
     }
