@@ -492,7 +492,7 @@ fn write_early(stream: &Stream, output: &mut Output) {
 
 /// Starts loading the records that the commands of a pipeline will look at, so that the
 /// misses overlap instead of adding up.
-fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
+pub fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
     let keyspace = node.engine.keyspace();
     for args in commands.iter() {
         if let [name, key, ..] = args

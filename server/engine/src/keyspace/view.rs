@@ -715,7 +715,8 @@ impl<'k> View<'k> {
         true
     }
 
-    /// Removes every key of the current database, which must be held whole.
+    /// Removes every key of the current database, which must be held whole. Returns how many
+    /// were live: how many expired ones still stood is not the same on every node.
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
         let Context { db, sequence, now, .. } = self.context;
         let keyspace = self.keyspace;
@@ -725,8 +726,8 @@ impl<'k> View<'k> {
             if table.is_empty() {
                 continue;
             }
-            removed += table.len();
             let side = &shard.db.sides[usize::from(shard.place.shard)];
+            removed += table.len() - side.due_count(now);
             note_gone(keyspace, table, side, (now, sequence));
             effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let mut inner = side.inner();
