@@ -17,7 +17,7 @@ const HEADER_LINES_MAX: usize = 15;
 
 /// The engine's rooms, lowest first; rooms of one floor may know each other.
 const ENGINE_FLOORS: &[&[&str]] = &[
-    &["collections", "error", "reply", "time", "limits"],
+    &["access", "collections", "error", "reply", "time", "limits"],
     &["command", "keyspace", "value", "raw", "context", "effects", "host"],
     &["commands", "script", "scripts"],
     &["engine"],
@@ -28,7 +28,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
     &["alloc", "clock"],
     &["session", "pubsub", "resp", "config"],
     &["commit"],
-    &["route", "node", "memory"],
+    &["route", "node", "limits", "memory"],
     &["net", "admin", "observe"],
 ];
 

@@ -37,7 +37,7 @@ pub(crate) fn after_use(access: u32, now: UnixMillis, random: u64) -> u32 {
     let mut counter = counter(access, now);
     if counter < 255 {
         let base = u64::from(counter.saturating_sub(INITIAL));
-        if random % (base * LOG_FACTOR + 1) == 0 {
+        if random.is_multiple_of(base * LOG_FACTOR + 1) {
             counter += 1;
         }
     }

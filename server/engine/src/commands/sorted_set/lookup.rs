@@ -56,7 +56,9 @@ fn rank(view: &View<'_>, args: Args<'_>, direction: Direction) -> CommandResult 
         [_, _, _, option] if is(option, "WITHSCORE") => true,
         [_, _, _, _] => return Err(CommandError::SYNTAX),
         _ => {
-            return Err(CommandError::wrong_arity(&String::from_utf8_lossy(args[0]).to_lowercase()));
+            return Err(CommandError::wrong_arity(
+                &String::from_utf8_lossy(args[0]).to_lowercase(),
+            ));
         }
     };
     let found = sorted_set_at(view, args[1])?.and_then(|set| {
