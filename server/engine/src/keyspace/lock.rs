@@ -117,6 +117,9 @@ impl Keyspace {
             shards.push(HeldShard { place: *place, db, guard });
             return Ok(Held { shards, everything: None });
         }
+        if matches!(plan, Plan::Nothing) {
+            return Ok(Held { shards: SmallVec::new(), everything: None });
+        }
         self.lock_several(plan, mode, host)
     }
 
