@@ -135,10 +135,7 @@ async fn contend(options: &Options) -> Result<(), Failure> {
     }
     let elapsed = start.elapsed();
     if plan.steps.is_empty() && options.nodes >= servers::NODES_FOR_OUTAGE {
-        println!(
-            "{} increments were made while two servers were down",
-            outage.increments
-        );
+        println!("{} increments were made while two servers were down", outage.increments);
         if outage.increments == 0 {
             return Err("no work was done while two servers were down".into());
         }
@@ -149,11 +146,7 @@ async fn contend(options: &Options) -> Result<(), Failure> {
 fn start_worker(options: &Options, servers: &Servers, id: usize) -> Result<Child, Failure> {
     let child = Command::new(std::env::current_exe()?)
         .arg("worker")
-        .arg(if options.without_lock {
-            "without-lock"
-        } else {
-            "with-lock"
-        })
+        .arg(if options.without_lock { "without-lock" } else { "with-lock" })
         .arg(options.counter())
         .arg(options.log(id))
         .arg(options.ttl.as_millis().to_string())
@@ -195,11 +188,7 @@ impl Plan {
     }
 
     fn due(&mut self, elapsed: Duration) -> Vec<Step> {
-        let count = self
-            .steps
-            .iter()
-            .take_while(|(at, _)| *at <= elapsed)
-            .count();
+        let count = self.steps.iter().take_while(|(at, _)| *at <= elapsed).count();
         self.steps.drain(..count).map(|(_, step)| step).collect()
     }
 }

@@ -15,15 +15,8 @@ async fn main() -> Result<(), Error> {
     }
     let redlock = RedLock::builder().nodes(urls).build()?;
 
-    let mut guard = redlock
-        .lock("orders:42", Duration::from_secs(5))
-        .acquire()
-        .await?;
-    println!(
-        "held for another {:?} by {}",
-        guard.remaining(),
-        guard.owner()
-    );
+    let mut guard = redlock.lock("orders:42", Duration::from_secs(5)).acquire().await?;
+    println!("held for another {:?} by {}", guard.remaining(), guard.owner());
 
     guard.extend(Duration::from_secs(10)).await?;
     println!("extended: held for another {:?}", guard.remaining());

@@ -24,10 +24,7 @@ async fn main() -> Result<(), Error> {
             for step in 1..=6 {
                 // Stands for work; while it awaits, it can be cancelled.
                 tokio::time::sleep(Duration::from_millis(500)).await;
-                println!(
-                    "step {step}: the lock holds for another {:?}",
-                    lease.remaining()
-                );
+                println!("step {step}: the lock holds for another {:?}", lease.remaining());
             }
             6
         })

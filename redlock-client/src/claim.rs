@@ -22,12 +22,7 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new(shared: Arc<Shared>, claim: Arc<Claim>, ttl: Ttl) -> Self {
-        Self {
-            shared,
-            claim,
-            ttl,
-            released: false,
-        }
+        Self { shared, claim, ttl, released: false }
     }
 
     pub(crate) fn claim(&self) -> &Arc<Claim> {
@@ -58,8 +53,7 @@ impl Held {
         // Twice the TTL, for a request that was still on its way when its time was taken.
         let not_after = BootInstant::now().after(self.ttl.as_duration() * 2);
         let timeout = self.shared.node_timeout;
-        self.shared
-            .ask(Verb::Release { not_after }, &self.claim, timeout)
+        self.shared.ask(Verb::Release { not_after }, &self.claim, timeout)
     }
 }
 

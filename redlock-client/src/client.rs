@@ -66,10 +66,7 @@ impl RedLock {
         keys: impl IntoIterator<Item = K>,
         ttl: Duration,
     ) -> Lock {
-        let mut keys: Vec<Bytes> = keys
-            .into_iter()
-            .map(|key| Bytes::from(key.into()))
-            .collect();
+        let mut keys: Vec<Bytes> = keys.into_iter().map(|key| Bytes::from(key.into())).collect();
         keys.sort_unstable();
         keys.dedup();
         Lock::new(self.clone(), keys, ttl)
@@ -119,11 +116,7 @@ impl Shared {
                 permit: None,
             });
         }
-        Round {
-            tally: Tally::new(self.nodes.len()),
-            answers,
-            deadline,
-        }
+        Round { tally: Tally::new(self.nodes.len()), answers, deadline }
     }
 
     /// Sends one request to one node and does not listen for the outcome.
@@ -238,19 +231,14 @@ impl Builder {
         let mut addresses: Vec<Address> = Vec::with_capacity(self.urls.len());
         for url in &self.urls {
             let address = Address::parse(url)?;
-            if addresses
-                .iter()
-                .any(|known| known.endpoint == address.endpoint)
-            {
+            if addresses.iter().any(|known| known.endpoint == address.endpoint) {
                 return Err(Error::Config(format!(
                     "node {address} is named twice: a server counted twice is no majority"
                 )));
             }
             addresses.push(address);
         }
-        let wants_tls = addresses
-            .iter()
-            .any(|a| matches!(a.endpoint, Endpoint::Tls { .. }));
+        let wants_tls = addresses.iter().any(|a| matches!(a.endpoint, Endpoint::Tls { .. }));
         let tls = match self.tls {
             Some(tls) => Some(tls),
             None if wants_tls => Some(Tls::system()?),

@@ -134,14 +134,8 @@ pub struct Guard {
 
 impl Guard {
     pub(crate) fn new(held: Held, deadline: BootInstant) -> Self {
-        let (term, receiver) = watch::channel(Term {
-            deadline,
-            ended: false,
-        });
-        let lease = Lease {
-            owner: held.claim().owner.clone(),
-            term: receiver,
-        };
+        let (term, receiver) = watch::channel(Term { deadline, ended: false });
+        let lease = Lease { owner: held.claim().owner.clone(), term: receiver };
         Self { held, lease, term }
     }
 
@@ -170,11 +164,7 @@ impl Guard {
         let counters = Arc::clone(&self.held.shared().counters);
         let span = tracing::debug_span!("redlock.extend", owner = %self.lease.owner, ?ttl);
         let result = self.extend_checked(checked, ttl).instrument(span).await;
-        counters.count(if result.is_ok() {
-            Event::extended
-        } else {
-            Event::extend_failed
-        });
+        counters.count(if result.is_ok() { Event::extended } else { Event::extend_failed });
         if let Err(error) = &result {
             tracing::debug!(%error, "not extended");
         }
@@ -188,9 +178,7 @@ impl Guard {
         self.held.lasts(ttl);
         let shared = Arc::clone(self.held.shared());
         // No longer than the lock lasts: after that the answer could change nothing.
-        let timeout = ttl
-            .round_timeout(shared.node_timeout)
-            .min(self.lease.remaining());
+        let timeout = ttl.round_timeout(shared.node_timeout).min(self.lease.remaining());
         let start = BootInstant::now();
         let mut round = shared.ask(Verb::Extend(ttl), self.held.claim(), timeout);
         let verdict = round.decide().await;
@@ -207,10 +195,7 @@ impl Guard {
         }
         let elapsed = BootInstant::now().since(start);
         if ttl.validity(elapsed).is_none() {
-            return Err(Error::TooSlow {
-                elapsed,
-                ttl: asked,
-            });
+            return Err(Error::TooSlow { elapsed, ttl: asked });
         }
         let deadline = start.after(ttl.usable());
         let extended = self.term.send_if_modified(|term| {
@@ -251,9 +236,7 @@ impl Guard {
 
     /// Ends the lease as lost; the keys that remain are released when the guard goes.
     fn end_lost(&mut self) -> Error {
-        let first = self
-            .term
-            .send_if_modified(|term| !std::mem::replace(&mut term.ended, true));
+        let first = self.term.send_if_modified(|term| !std::mem::replace(&mut term.ended, true));
         if first {
             self.held.shared().counters.count(Event::lost);
         }
@@ -294,9 +277,7 @@ impl Guard {
     fn give_up(&mut self) -> Round {
         let counters = &self.held.shared().counters;
         let expired = !self.lease.is_held();
-        let first = self
-            .term
-            .send_if_modified(|term| !std::mem::replace(&mut term.ended, true));
+        let first = self.term.send_if_modified(|term| !std::mem::replace(&mut term.ended, true));
         if expired && first {
             counters.count(Event::lost);
         }
@@ -323,8 +304,6 @@ impl Drop for Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard")
-            .field("lease", &self.lease)
-            .finish_non_exhaustive()
+        f.debug_struct("Guard").field("lease", &self.lease).finish_non_exhaustive()
     }
 }

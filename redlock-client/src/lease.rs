@@ -30,16 +30,10 @@ impl Ttl {
     /// Rounds down to milliseconds, so that the local deadline is never later than the server's.
     pub(crate) fn new(ttl: Duration) -> Result<Self, Error> {
         if ttl < TTL_MIN || ttl > TTL_MAX {
-            return Err(Error::InvalidTtl {
-                ttl,
-                min: TTL_MIN,
-                max: TTL_MAX,
-            });
+            return Err(Error::InvalidTtl { ttl, min: TTL_MIN, max: TTL_MAX });
         }
         let whole_seconds = Duration::from_secs(ttl.as_secs());
-        Ok(Self(
-            whole_seconds + Duration::from_millis(u64::from(ttl.subsec_millis())),
-        ))
+        Ok(Self(whole_seconds + Duration::from_millis(u64::from(ttl.subsec_millis()))))
     }
 
     pub(crate) fn as_duration(self) -> Duration {
@@ -62,9 +56,7 @@ impl Ttl {
 
     /// What is left of the lease `elapsed` after the requests were sent; `None` when nothing is.
     pub(crate) fn validity(self, elapsed: Duration) -> Option<Duration> {
-        self.usable()
-            .checked_sub(elapsed)
-            .filter(|left| !left.is_zero())
+        self.usable().checked_sub(elapsed).filter(|left| !left.is_zero())
     }
 
     /// How long to wait for nodes in one round.
@@ -91,10 +83,7 @@ mod tests {
     fn validity_is_ttl_less_elapsed_less_drift() {
         let ttl = Ttl::new(Duration::from_millis(10_000)).unwrap();
         assert_eq!(ttl.drift(), Duration::from_millis(102));
-        assert_eq!(
-            ttl.validity(Duration::from_millis(100)),
-            Some(Duration::from_millis(9_798))
-        );
+        assert_eq!(ttl.validity(Duration::from_millis(100)), Some(Duration::from_millis(9_798)));
         assert_eq!(ttl.validity(Duration::from_millis(9_898)), None);
         assert_eq!(ttl.validity(Duration::MAX), None);
     }
@@ -108,10 +97,7 @@ mod tests {
     #[test]
     fn ttls_out_of_range_are_refused() {
         for bad in [Duration::ZERO, Duration::from_millis(9), Duration::MAX] {
-            assert!(
-                matches!(Ttl::new(bad), Err(Error::InvalidTtl { .. })),
-                "{bad:?}"
-            );
+            assert!(matches!(Ttl::new(bad), Err(Error::InvalidTtl { .. })), "{bad:?}");
         }
     }
 }

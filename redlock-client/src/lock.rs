@@ -39,12 +39,7 @@ pub struct Lock {
 impl Lock {
     pub(crate) fn new(client: RedLock, keys: Vec<Bytes>, ttl: Duration) -> Self {
         let retry = client.shared.retry;
-        Self {
-            client,
-            keys,
-            ttl,
-            retry,
-        }
+        Self { client, keys, ttl, retry }
     }
 
     /// Replaces the client's retry policy for this lock.
@@ -114,9 +109,7 @@ impl Lock {
     async fn acquire_until(&self, retry: Retry, deadline: Option<Instant>) -> Result<Guard, Error> {
         let ttl = Ttl::new(self.ttl)?;
         if self.keys.is_empty() {
-            return Err(Error::Config(
-                "no resource to lock: name at least one".to_owned(),
-            ));
+            return Err(Error::Config("no resource to lock: name at least one".to_owned()));
         }
         let key = String::from_utf8_lossy(&self.keys[0]);
         let span =
@@ -187,10 +180,7 @@ impl Lock {
                     tracing::debug!(?elapsed, ?validity, "acquired");
                     return Ok(Guard::new(held, start.after(ttl.usable())));
                 }
-                None => Error::TooSlow {
-                    elapsed,
-                    ttl: self.ttl,
-                },
+                None => Error::TooSlow { elapsed, ttl: self.ttl },
             }
         } else {
             round.tally.acquire_error(&shared.labels())

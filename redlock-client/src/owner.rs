@@ -65,10 +65,6 @@ mod tests {
 
     #[test]
     fn fractions_stay_below_one() {
-        assert!(
-            (0..1000)
-                .map(|_| random_fraction())
-                .all(|f| (0.0..1.0).contains(&f))
-        );
+        assert!((0..1000).map(|_| random_fraction()).all(|f| (0.0..1.0).contains(&f)));
     }
 }

@@ -21,18 +21,12 @@ pub struct Retry {
 impl Retry {
     /// One attempt only.
     pub const fn none() -> Self {
-        Self {
-            retries_max: Some(0),
-            delay: DELAY_DEFAULT,
-        }
+        Self { retries_max: Some(0), delay: DELAY_DEFAULT }
     }
 
     /// Up to `retries_max` further attempts, `delay` apart on average.
     pub const fn jittered(retries_max: u32, delay: Duration) -> Self {
-        Self {
-            retries_max: Some(retries_max),
-            delay,
-        }
+        Self { retries_max: Some(retries_max), delay }
     }
 
     /// As many attempts as it takes, `delay` apart on average.
@@ -40,10 +34,7 @@ impl Retry {
     /// Meant for [`Lock::acquire_before`](crate::Lock::acquire_before), or for an `acquire` the caller
     /// bounds otherwise: by itself it waits for as long as someone else holds the lock.
     pub const fn forever(delay: Duration) -> Self {
-        Self {
-            retries_max: None,
-            delay,
-        }
+        Self { retries_max: None, delay }
     }
 
     /// Whether a further attempt follows after `retries` of them.

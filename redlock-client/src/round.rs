@@ -26,9 +26,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(nodes: usize) -> Self {
-        Self {
-            outcomes: vec![None; nodes],
-        }
+        Self { outcomes: vec![None; nodes] }
     }
 
     pub(crate) fn quorum(&self) -> usize {
@@ -40,10 +38,7 @@ impl Tally {
     }
 
     pub(crate) fn count(&self, answer: Answer) -> usize {
-        self.outcomes
-            .iter()
-            .filter(|o| **o == Some(Ok(answer)))
-            .count()
+        self.outcomes.iter().filter(|o| **o == Some(Ok(answer))).count()
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
@@ -84,12 +79,7 @@ impl Tally {
     /// Why an acquisition found no quorum.
     pub(crate) fn acquire_error(&self, labels: &[&str]) -> Error {
         let nodes = self.outcomes.len();
-        let failed = self
-            .outcomes
-            .iter()
-            .flatten()
-            .filter(|o| o.is_err())
-            .count();
+        let failed = self.outcomes.iter().flatten().filter(|o| o.is_err()).count();
         let quarantined: Vec<Duration> = self.quarantines().collect();
         let held = self.count(Answer::Foreign);
         if nodes - failed < self.quorum() {
@@ -106,15 +96,11 @@ impl Tally {
             return self.unreachable(labels);
         }
         // A quorum is possible once enough of the shortest quarantines have ended.
-        let needed = self
-            .quorum()
-            .saturating_sub(nodes - failed - quarantined.len());
+        let needed = self.quorum().saturating_sub(nodes - failed - quarantined.len());
         let mut sorted = quarantined;
         sorted.sort_unstable();
         let index = needed.clamp(1, sorted.len()) - 1;
-        Error::Quarantined {
-            retry_after: sorted[index],
-        }
+        Error::Quarantined { retry_after: sorted[index] }
     }
 
     fn quarantines(&self) -> impl Iterator<Item = Duration> {
@@ -137,17 +123,10 @@ impl Tally {
                     Ok(Answer::Quarantined(left)) => NodeCause::Quarantined(*left),
                     Err(cause) => cause.clone(),
                 };
-                Some(NodeFailure {
-                    node: (*label).to_owned(),
-                    cause,
-                })
+                Some(NodeFailure { node: (*label).to_owned(), cause })
             })
             .collect();
-        Error::Unreachable {
-            answered: self.count(Answer::Done),
-            quorum: self.quorum(),
-            failures,
-        }
+        Error::Unreachable { answered: self.count(Answer::Done), quorum: self.quorum(), failures }
     }
 }
 
@@ -227,10 +206,7 @@ mod tests {
         assert_eq!(tally(&[HELD, DOWN], 1).verdict(), Verdict::Impossible);
         assert_eq!(tally(&[OK, OK, HELD, HELD], 1).verdict(), Verdict::Open);
         // Half of an even number is no majority.
-        assert_eq!(
-            tally(&[OK, OK, DOWN, DOWN], 0).verdict(),
-            Verdict::Impossible
-        );
+        assert_eq!(tally(&[OK, OK, DOWN, DOWN], 0).verdict(), Verdict::Impossible);
     }
 
     #[test]
@@ -238,14 +214,8 @@ mod tests {
         let error = |outcomes: &[Outcome], open| {
             tally(outcomes, open).acquire_error(&["a", "b", "c", "d", "e"])
         };
-        assert!(matches!(
-            error(&[HELD, HELD], 1),
-            Error::Contended { held: 2, .. }
-        ));
-        assert!(matches!(
-            error(&[OK, HELD, DOWN], 0),
-            Error::Contended { granted: 1, .. }
-        ));
+        assert!(matches!(error(&[HELD, HELD], 1), Error::Contended { held: 2, .. }));
+        assert!(matches!(error(&[OK, HELD, DOWN], 0), Error::Contended { granted: 1, .. }));
         assert!(matches!(error(&[DOWN, DOWN], 1), Error::Unreachable { .. }));
         let Error::Unreachable { failures, .. } = error(&[DOWN, HELD, DOWN], 0) else {
             panic!("a majority is down");
@@ -262,10 +232,7 @@ mod tests {
                 other => panic!("{other}"),
             };
         assert_eq!(retry_after(&[OK, quarantined(900), quarantined(400)]), 400);
-        assert_eq!(
-            retry_after(&[DOWN, quarantined(900), quarantined(400)]),
-            900
-        );
+        assert_eq!(retry_after(&[DOWN, quarantined(900), quarantined(400)]), 900);
         assert_eq!(retry_after(&[OK, quarantined(900), DOWN]), 900);
     }
 

@@ -2,11 +2,7 @@
 //!
 //! Each case polls a future k times, for k = 0, 1, 2, … until it completes, drops it, and waits for the
 //! nodes to be clear. The TTL is so long that only a release can clear them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 #![allow(
     clippy::async_yields_async,
     reason = "set-ups make the future that is then polled by hand"
@@ -140,9 +136,7 @@ async fn dropped_between_attempts() {
                 Act::Obey
             });
         }
-        let lock = redlock
-            .lock("k", LONG)
-            .retry(Retry::jittered(3, Duration::from_millis(4)));
+        let lock = redlock.lock("k", LONG).retry(Retry::jittered(3, Duration::from_millis(4)));
         async move { lock.acquire().await }
     })
     .await;
@@ -161,9 +155,7 @@ async fn dropped_while_answers_are_lost() {
                 Act::Obey
             });
         }
-        let lock = redlock
-            .lock("k", LONG)
-            .retry(Retry::jittered(5, Duration::from_millis(10)));
+        let lock = redlock.lock("k", LONG).retry(Retry::jittered(5, Duration::from_millis(10)));
         async move { lock.acquire().await }
     })
     .await;
@@ -224,10 +216,10 @@ async fn dropped_while_renewing() {
     let ttl = Duration::from_secs(6);
     let lock = redlock.lock("k", ttl);
     let renewed = redlock.clone();
-    let running = tokio::spawn(async move {
-        lock.run(async |_lease| std::future::pending::<()>().await)
-            .await
-    });
+    let running =
+        tokio::spawn(
+            async move { lock.run(async |_lease| std::future::pending::<()>().await).await },
+        );
     common::eventually("renewed", || renewed.stats().extended >= 1).await;
     running.abort();
     all_clear(&nodes).await;
@@ -236,20 +228,14 @@ async fn dropped_while_renewing() {
 
 #[test]
 fn dropped_with_its_runtime() {
-    let fakes = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let fakes =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let nodes = fakes.block_on(FakeNode::many(3));
     let redlock = patient(&nodes).build().unwrap();
 
     // A task that holds the lock when its runtime ends, taking the connections with it.
-    let first = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let first =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lock = redlock.lock("k", LONG);
     let (held, is_held) = std::sync::mpsc::channel();
     first.spawn(async move {
@@ -263,29 +249,16 @@ fn dropped_with_its_runtime() {
     fakes.block_on(all_clear(&nodes));
 
     // A guard that is dropped where no runtime is.
-    let second = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let guard = second.block_on(redlock.lock("k", LONG).acquire()).unwrap();
     drop(second);
     drop(guard);
     fakes.block_on(all_clear(&nodes));
 
     // The same client goes on on a third.
-    let third = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let third = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     third.block_on(async {
-        redlock
-            .lock("k", LONG)
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        redlock.lock("k", LONG).acquire().await.unwrap().release().await.unwrap();
     });
     drop(third);
     fakes.block_on(all_clear(&nodes));

@@ -1,9 +1,5 @@
 //! Connections: made when needed, shared, healed, and given up when silent.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
@@ -16,9 +12,7 @@ use redlock_client::{Error, Guard, Lock, Retry};
 
 /// Acquires however long the nodes take to be found again.
 async fn insist(lock: &Lock) -> Guard {
-    let lock = lock
-        .clone()
-        .retry(Retry::forever(Duration::from_millis(50)));
+    let lock = lock.clone().retry(Retry::forever(Duration::from_millis(50)));
     lock.acquire_before(Instant::now() + BOUND).await.unwrap()
 }
 
@@ -75,11 +69,7 @@ async fn a_silent_connection_is_given_up_and_made_anew() {
     // Wedged: this connection never answers again, a new one would.
     let mut wedged = false;
     nodes[0].rule(move |name| {
-        if name == "SET" && !std::mem::replace(&mut wedged, true) {
-            Act::Ignore
-        } else {
-            Act::Obey
-        }
+        if name == "SET" && !std::mem::replace(&mut wedged, true) { Act::Ignore } else { Act::Obey }
     });
     let guard = lock.acquire().await.unwrap();
     eventually("given up", || redlock.stats().disconnected == 1).await;
@@ -105,11 +95,7 @@ async fn releases_wait_for_a_node_that_is_away_and_reach_it_first() {
     });
     nodes[0].restart().await;
     all_clear(&nodes).await;
-    insist(&redlock.lock("k", LONG))
-        .await
-        .release()
-        .await
-        .unwrap();
+    insist(&redlock.lock("k", LONG)).await.release().await.unwrap();
     let seen = seen.lock().unwrap();
     let first = |name| seen.iter().position(|seen| seen == name).expect(name);
     assert!(first("release") < first("SET"), "{seen:?}");
@@ -120,9 +106,7 @@ async fn releases_outlive_the_client() {
     let nodes = FakeNode::many(3).await;
     let redlock = patient(&nodes).build().unwrap();
     let guard = redlock.lock("k", LONG).acquire().await.unwrap();
-    nodes
-        .iter()
-        .for_each(|node| node.always(Act::AnswerLate(Duration::from_millis(50))));
+    nodes.iter().for_each(|node| node.always(Act::AnswerLate(Duration::from_millis(50))));
     drop(redlock);
     drop(guard);
     all_clear(&nodes).await;
@@ -133,26 +117,15 @@ async fn nothing_is_sent_to_a_node_for_an_attempt_that_is_over() {
     let nodes = FakeNode::many(3).await;
     nodes.iter().for_each(FakeNode::stop);
     let redlock = hasty(&nodes).build().unwrap();
-    assert!(matches!(
-        redlock.lock("k", LONG).acquire().await,
-        Err(Error::Unreachable { .. })
-    ));
+    assert!(matches!(redlock.lock("k", LONG).acquire().await, Err(Error::Unreachable { .. })));
     for node in &nodes {
         node.restart().await;
     }
-    insist(&redlock.lock("other", LONG))
-        .await
-        .release()
-        .await
-        .unwrap();
+    insist(&redlock.lock("other", LONG)).await.release().await.unwrap();
     all_clear(&nodes).await;
     // One acquisition was never written anywhere, so no node is asked to release it either.
     for node in &nodes {
-        assert!(
-            node.count("release") <= node.count("SET"),
-            "{:?}",
-            node.log()
-        );
+        assert!(node.count("release") <= node.count("SET"), "{:?}", node.log());
     }
 }
 
@@ -180,14 +153,7 @@ async fn replies_that_make_no_sense_end_the_connection_not_the_client() {
 async fn more_requests_than_the_queue_holds_are_refused_at_once() {
     let nodes = FakeNode::many(1).await;
     let redlock = patient(&nodes).build().unwrap();
-    redlock
-        .lock("warm", LONG)
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    redlock.lock("warm", LONG).acquire().await.unwrap().release().await.unwrap();
     all_clear(&nodes).await;
     nodes[0].always(Act::Ignore);
     let mut waiting = tokio::task::JoinSet::new();

@@ -1,9 +1,5 @@
 //! What other libraries got wrong, one test each, named after the defect.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
@@ -30,10 +26,7 @@ async fn release_skipped_on_cancellation() {
     eventually("granted on all", || held_on(&nodes, "k") == 3).await;
     acquiring.abort();
     all_clear(&nodes).await;
-    assert_eq!(
-        (redlock.stats().cancelled, redlock.stats().acquired),
-        (1, 0)
-    );
+    assert_eq!((redlock.stats().cancelled, redlock.stats().acquired), (1, 0));
 
     // A future that releases, dropped before and after its first poll.
     nodes.iter().for_each(FakeNode::obey);
@@ -43,9 +36,7 @@ async fn release_skipped_on_cancellation() {
     let guard = redlock.lock("k", LONG).acquire().await.unwrap();
     {
         let mut releasing = pin!(guard.release());
-        let poll = releasing
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
+        let poll = releasing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(poll, Poll::Pending));
     }
     all_clear(&nodes).await;
@@ -68,9 +59,7 @@ async fn retry_blocked_by_ones_own_leftovers() {
         });
     }
     nodes[2].stop();
-    let lock = redlock
-        .lock("k", LONG)
-        .retry(Retry::jittered(1, Duration::from_millis(200)));
+    let lock = redlock.lock("k", LONG).retry(Retry::jittered(1, Duration::from_millis(200)));
     let guard = lock.acquire().await.unwrap();
     assert_eq!(redlock.stats().attempts, 2);
     guard.release().await.unwrap();
@@ -84,20 +73,14 @@ async fn retry_blocked_by_ones_own_leftovers_on_a_node_that_answered() {
     // Contended at first: one node grants. Then the other owner goes.
     nodes[1].occupy("k", "someone");
     nodes[2].occupy("k", "someone");
-    let lock = redlock
-        .lock("k", LONG)
-        .retry(Retry::forever(Duration::from_millis(10)));
+    let lock = redlock.lock("k", LONG).retry(Retry::forever(Duration::from_millis(10)));
     let acquiring = tokio::spawn(async move { lock.acquire().await });
     eventually("tried twice", || redlock.stats().attempts >= 2).await;
     nodes[1].vacate("k");
     nodes[1].stop();
     nodes[2].vacate("k");
     // Now only the node with possible leftovers and one more are there: both are needed.
-    let guard = tokio::time::timeout(BOUND, acquiring)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    let guard = tokio::time::timeout(BOUND, acquiring).await.unwrap().unwrap().unwrap();
     guard.release().await.unwrap();
     all_clear(&nodes).await;
 }
@@ -151,21 +134,12 @@ async fn extend_that_unlocks_all_below_quorum() {
     nodes[1].always(Act::Error("ERR away"));
     let before = guard.remaining();
     let error = guard.extend(2 * LONG).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Unreachable { answered: 1, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Unreachable { answered: 1, .. }), "{error}");
     // Reported, but still held for as long as it was, on every node.
     assert!(guard.is_held());
     assert!(guard.remaining() <= before && guard.remaining() > before - Duration::from_secs(60));
     assert_eq!(held_on(&nodes, "k"), 3);
-    assert_eq!(
-        nodes
-            .iter()
-            .map(|node| node.count("release"))
-            .sum::<usize>(),
-        0
-    );
+    assert_eq!(nodes.iter().map(|node| node.count("release")).sum::<usize>(), 0);
     nodes.iter().for_each(FakeNode::obey);
     guard.extend(2 * LONG).await.unwrap();
     assert!(guard.remaining() > LONG);
@@ -193,49 +167,24 @@ async fn keys_orphaned_on_ttl_exceeded() {
     let nodes = FakeNode::many(3).await;
     let redlock = patient(&nodes).build().unwrap();
     // Connections are there before, so that nothing but the stall takes time.
-    redlock
-        .lock("warm", LONG)
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    redlock.lock("warm", LONG).acquire().await.unwrap().release().await.unwrap();
     all_clear(&nodes).await;
     // The nodes keep keys far longer than they are asked to, so only a release removes them.
     nodes.iter().for_each(|node| node.stretch_ttls(1000));
     let lock = redlock.lock("k", Duration::from_secs(1));
     let error =
         acquire_across_a_stall(&nodes, lock.try_acquire(), Duration::from_millis(1100), "k").await;
-    assert!(
-        matches!(
-            error,
-            Err(Error::TooSlow { .. } | Error::Unreachable { .. })
-        ),
-        "{error:?}"
-    );
-    eventually("released on every node", || {
-        nodes.iter().all(|node| node.count("release") >= 2)
-    })
-    .await;
+    assert!(matches!(error, Err(Error::TooSlow { .. } | Error::Unreachable { .. })), "{error:?}");
+    eventually("released on every node", || nodes.iter().all(|node| node.count("release") >= 2))
+        .await;
     all_clear(&nodes).await;
 }
 
 #[tokio::test]
 async fn lock_returned_after_its_lease_had_expired() {
     let nodes = FakeNode::many(3).await;
-    let redlock = patient(&nodes)
-        .node_timeout(Duration::from_millis(400))
-        .build()
-        .unwrap();
-    redlock
-        .lock("warm", LONG)
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    let redlock = patient(&nodes).node_timeout(Duration::from_millis(400)).build().unwrap();
+    redlock.lock("warm", LONG).acquire().await.unwrap().release().await.unwrap();
     let lock = redlock.lock("k", Duration::from_secs(1));
     // All three grants are in when the process wakes up, but the lease they grant is over.
     let result =
@@ -259,9 +208,7 @@ async fn acquire_across_a_stall<T>(
     key: &str,
 ) -> T {
     let mut acquiring = pin!(acquiring);
-    let poll = acquiring
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()));
+    let poll = acquiring.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll.is_pending());
     eventually("granted on all", || held_on(nodes, key) == nodes.len()).await;
     tokio::time::sleep(stall).await;
@@ -272,21 +219,14 @@ async fn acquire_across_a_stall<T>(
 async fn a_lease_that_ran_out_is_lost_without_any_reply() {
     let nodes = FakeNode::many(3).await;
     let redlock = patient(&nodes).build().unwrap();
-    let mut guard = redlock
-        .lock("k", Duration::from_millis(600))
-        .acquire()
-        .await
-        .unwrap();
+    let mut guard = redlock.lock("k", Duration::from_millis(600)).acquire().await.unwrap();
     nodes.iter().for_each(FakeNode::blackhole);
     tokio::time::timeout(BOUND, guard.lost()).await.unwrap();
     assert!(!guard.is_held());
     // And is not brought back by nodes that still would.
     nodes.iter().for_each(FakeNode::obey);
     assert!(matches!(guard.extend(LONG).await, Err(Error::Lost)));
-    assert_eq!(
-        nodes.iter().map(|node| node.count("extend")).sum::<usize>(),
-        0
-    );
+    assert_eq!(nodes.iter().map(|node| node.count("extend")).sum::<usize>(), 0);
     assert!(matches!(guard.release().await, Err(Error::Lost)));
 }
 
@@ -294,23 +234,15 @@ async fn a_lease_that_ran_out_is_lost_without_any_reply() {
 async fn a_lost_lock_brought_back_by_a_late_extension() {
     let nodes = FakeNode::many(3).await;
     let redlock = patient(&nodes).build().unwrap();
-    let mut guard = redlock
-        .lock("k", Duration::from_secs(2))
-        .acquire()
-        .await
-        .unwrap();
+    let mut guard = redlock.lock("k", Duration::from_secs(2)).acquire().await.unwrap();
     let (lease, lost) = (guard.lease(), guard.lost());
     {
         let mut extending = pin!(guard.extend(LONG));
-        let poll = extending
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
+        let poll = extending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(poll.is_pending());
         // The nodes extend in time, but this process is not there to hear of it until it is too late.
         eventually("extended", || {
-            nodes
-                .iter()
-                .all(|n| n.ttl("k").is_some_and(|ttl| ttl > LONG / 2))
+            nodes.iter().all(|n| n.ttl("k").is_some_and(|ttl| ttl > LONG / 2))
         })
         .await;
         lost.await;
@@ -344,10 +276,7 @@ async fn unlock_retried_onto_a_successors_lock() {
     drop(guard);
     eventually("released once", || held_on(&nodes, "k") == 0).await;
     nodes.iter().for_each(|node| node.occupy("k", "successor"));
-    eventually("released twice", || {
-        nodes.iter().all(|node| node.count("release") >= 2)
-    })
-    .await;
+    eventually("released twice", || nodes.iter().all(|node| node.count("release") >= 2)).await;
     // Every acquisition has an owner of its own, one's own next one too.
     for node in &nodes {
         assert_eq!(node.get("k").as_deref(), Some("successor"));
@@ -356,9 +285,7 @@ async fn unlock_retried_onto_a_successors_lock() {
     let first = redlock.lock("k", LONG).acquire().await.unwrap();
     let owner = first.owner().clone();
     first.release().await.unwrap();
-    let second = redlock
-        .lock("k", LONG)
-        .retry(Retry::forever(Duration::from_millis(20)));
+    let second = redlock.lock("k", LONG).retry(Retry::forever(Duration::from_millis(20)));
     let second = second.acquire_before(Instant::now() + BOUND).await.unwrap();
     assert_ne!(*second.owner(), owner);
 }
@@ -367,14 +294,7 @@ async fn unlock_retried_onto_a_successors_lock() {
 async fn a_late_grant_does_not_orphan_the_key() {
     let nodes = FakeNode::many(3).await;
     let redlock = hasty(&nodes).silence_timeout(LONG).build().unwrap();
-    redlock
-        .lock("warm", LONG)
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    redlock.lock("warm", LONG).acquire().await.unwrap().release().await.unwrap();
     all_clear(&nodes).await;
     // Two nodes grant long after the attempt has been given up.
     for node in &nodes[..2] {

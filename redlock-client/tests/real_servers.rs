@@ -1,11 +1,7 @@
 //! The same against real servers: Debian's redis-server, and ours when `HOLDFAST_SERVER_BIN` is set.
 //!
 //! What cannot be run prints `SKIPPED`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
@@ -65,10 +61,7 @@ async fn a_lock_lives_and_ends_on_real_servers() {
         everywhere(&servers, "k").await;
         let other = client(&servers).build().unwrap();
         assert!(
-            matches!(
-                other.lock("k", LONG).acquire().await,
-                Err(Error::Contended { .. })
-            ),
+            matches!(other.lock("k", LONG).acquire().await, Err(Error::Contended { .. })),
             "{name}"
         );
         guard.extend(2 * LONG).await.unwrap();
@@ -137,10 +130,7 @@ async fn contenders_exclude_one_another_while_a_server_is_killed() {
             let (inside, done) = (Arc::clone(&inside), Arc::clone(&done));
             workers.spawn(async move {
                 for _ in 0..15 {
-                    let guard = lock
-                        .acquire_before(Instant::now() + 2 * BOUND)
-                        .await
-                        .unwrap();
+                    let guard = lock.acquire_before(Instant::now() + 2 * BOUND).await.unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
                     tokio::time::sleep(Duration::from_millis(3)).await;
                     inside.fetch_sub(1, Ordering::SeqCst);
@@ -164,39 +154,16 @@ async fn contenders_exclude_one_another_while_a_server_is_killed() {
 async fn a_stopped_process_neither_slows_nor_keeps_a_lock() {
     for (_, binary) in binaries() {
         let servers = Server::many(&binary, 3).await;
-        let redlock = client(&servers)
-            .silence_timeout(Duration::from_millis(500))
-            .build()
-            .unwrap();
-        redlock
-            .lock("k", LONG)
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        let redlock = client(&servers).silence_timeout(Duration::from_millis(500)).build().unwrap();
+        redlock.lock("k", LONG).acquire().await.unwrap().release().await.unwrap();
         nowhere(&servers, "k").await;
         servers[0].signal("-STOP");
         let start = Instant::now();
         for _ in 0..10 {
-            redlock
-                .lock("k", LONG)
-                .acquire()
-                .await
-                .unwrap()
-                .release()
-                .await
-                .unwrap();
+            redlock.lock("k", LONG).acquire().await.unwrap().release().await.unwrap();
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "the node timeout was waited for"
-        );
-        eventually_async("the silence is noticed", async || {
-            redlock.stats().disconnected > 0
-        })
-        .await;
+        assert!(start.elapsed() < Duration::from_secs(5), "the node timeout was waited for");
+        eventually_async("the silence is noticed", async || redlock.stats().disconnected > 0).await;
         servers[0].signal("-CONT");
         // It now carries out what was sent before it was given up: grants too.
         nowhere(&servers, "k").await;
@@ -209,19 +176,10 @@ async fn a_successors_keys_are_neither_extended_nor_released() {
         let servers = Server::many(&binary, 3).await;
         let redlock = client(&servers).build().unwrap();
         for keys in [vec!["k"], vec!["k", "l"]] {
-            let mut guard = redlock
-                .lock_many(keys.clone(), LONG)
-                .acquire()
-                .await
-                .unwrap();
+            let mut guard = redlock.lock_many(keys.clone(), LONG).acquire().await.unwrap();
             everywhere(&servers, "k").await;
             for server in &servers {
-                assert!(
-                    server
-                        .call("SET k successor PX 500000")
-                        .await
-                        .starts_with("+OK")
-                );
+                assert!(server.call("SET k successor PX 500000").await.starts_with("+OK"));
             }
             assert!(matches!(guard.extend(2 * LONG).await, Err(Error::Lost)));
             assert!(matches!(guard.release().await, Err(Error::Lost)));
@@ -229,13 +187,7 @@ async fn a_successors_keys_are_neither_extended_nor_released() {
             for server in &servers {
                 assert_eq!(server.call("GET k").await, "$9\r\nsuccessor\r\n");
                 let pttl = server.call("PTTL k").await;
-                assert!(
-                    pttl.trim_start_matches(':')
-                        .trim_end()
-                        .parse::<u64>()
-                        .unwrap()
-                        <= 500_000
-                );
+                assert!(pttl.trim_start_matches(':').trim_end().parse::<u64>().unwrap() <= 500_000);
                 server.call("DEL k").await;
             }
         }
@@ -282,10 +234,7 @@ async fn p99_us(redlock: &RedLock) -> u128 {
 async fn one_blackholed_node_of_five_at_most_doubles_p99() {
     for (name, binary) in binaries() {
         let servers = Server::many(&binary, 5).await;
-        let redlock = RedLock::builder()
-            .nodes(servers.iter().map(Server::url))
-            .build()
-            .unwrap();
+        let redlock = RedLock::builder().nodes(servers.iter().map(Server::url)).build().unwrap();
         p99_us(&redlock).await;
         let healthy = p99_us(&redlock).await;
         servers[0].signal("-STOP");
@@ -321,11 +270,7 @@ async fn keys_expire_by_themselves_when_the_owner_is_gone() {
     for (_, binary) in binaries() {
         let servers = Server::many(&binary, 3).await;
         let redlock = client(&servers).build().unwrap();
-        let guard = redlock
-            .lock("k", Duration::from_secs(2))
-            .acquire()
-            .await
-            .unwrap();
+        let guard = redlock.lock("k", Duration::from_secs(2)).acquire().await.unwrap();
         let lost = guard.lost();
         std::mem::forget(guard);
         lost.await;
@@ -368,11 +313,8 @@ async fn passwords_users_databases_unix_sockets_and_resp3() {
         format!("redis://:p%40ss@127.0.0.1:{port}?protocol=resp3"),
         format!("unix://{socket}?pass=p%40ss&db=1"),
     ] {
-        let redlock = RedLock::builder()
-            .node(&url)
-            .node_timeout(Duration::from_secs(5))
-            .build()
-            .unwrap();
+        let redlock =
+            RedLock::builder().node(&url).node_timeout(Duration::from_secs(5)).build().unwrap();
         for keys in [vec!["lock:k"], vec!["lock:a", "lock:b"]] {
             let mut guard = redlock
                 .lock_many(keys, LONG)
@@ -386,23 +328,12 @@ async fn passwords_users_databases_unix_sockets_and_resp3() {
     for (url, text) in [
         (format!("redis://127.0.0.1:{port}"), "NOAUTH"),
         (format!("redis://:wrong@127.0.0.1:{port}"), "WRONGPASS"),
-        (
-            format!("redis://:p%40ss@127.0.0.1:{port}/99"),
-            "SELECT refused",
-        ),
+        (format!("redis://:p%40ss@127.0.0.1:{port}/99"), "SELECT refused"),
     ] {
-        let redlock = RedLock::builder()
-            .node(&url)
-            .node_timeout(Duration::from_secs(5))
-            .retry(Retry::none());
-        let error = redlock
-            .build()
-            .unwrap()
-            .lock("k", LONG)
-            .acquire()
-            .await
-            .unwrap_err()
-            .to_string();
+        let redlock =
+            RedLock::builder().node(&url).node_timeout(Duration::from_secs(5)).retry(Retry::none());
+        let error =
+            redlock.build().unwrap().lock("k", LONG).acquire().await.unwrap_err().to_string();
         assert!(error.contains(text) && !error.contains("wrong@"), "{error}");
     }
 }
@@ -419,17 +350,7 @@ async fn ipv6_is_reachable() {
     };
     let server = Server::start(&binary, &["--bind", "127.0.0.1", "::1"]).await;
     let url = format!("redis://[::1]:{}", server.port);
-    let redlock = RedLock::builder()
-        .node(url)
-        .node_timeout(Duration::from_secs(5))
-        .build()
-        .unwrap();
-    redlock
-        .lock("k", LONG)
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    let redlock =
+        RedLock::builder().node(url).node_timeout(Duration::from_secs(5)).build().unwrap();
+    redlock.lock("k", LONG).acquire().await.unwrap().release().await.unwrap();
 }

@@ -1,9 +1,5 @@
 //! `run`: renewal, cancellation of the body, and what comes back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
@@ -100,10 +96,7 @@ async fn a_body_that_outlives_the_lock_by_blocking_is_not_taken_for_a_success() 
     let nodes = FakeNode::many(1).await;
     let redlock = patient(&nodes).build().unwrap();
     let ttl = Duration::from_millis(300);
-    let result = redlock
-        .lock("k", ttl)
-        .run(async |_lease| std::thread::sleep(ttl * 2))
-        .await;
+    let result = redlock.lock("k", ttl).run(async |_lease| std::thread::sleep(ttl * 2)).await;
     assert!(matches!(result, Err(Error::Lost)));
 }
 

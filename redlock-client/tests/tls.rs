@@ -1,9 +1,5 @@
 //! `rediss://` against Debian's redis-server, with a certificate authority made for the test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "clippy sees the helpers as no tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
@@ -65,10 +61,7 @@ async fn certificates_are_verified_unless_told_otherwise() {
     .await;
     let port = tls_port.parse().unwrap();
 
-    for tls in [
-        Tls::with_ca_pem(&ca_pem).unwrap(),
-        Tls::insecure_without_verification().unwrap(),
-    ] {
+    for tls in [Tls::with_ca_pem(&ca_pem).unwrap(), Tls::insecure_without_verification().unwrap()] {
         let redlock = client(port).tls(tls).build().unwrap();
         let mut guard = redlock.lock("k", LONG).acquire().await.unwrap();
         guard.extend(LONG).await.unwrap();
@@ -76,14 +69,8 @@ async fn certificates_are_verified_unless_told_otherwise() {
     }
 
     let stranger = CertificateParams::new(Vec::<String>::new()).unwrap();
-    let stranger = stranger
-        .self_signed(&KeyPair::generate().unwrap())
-        .unwrap()
-        .pem();
-    let redlock = client(port)
-        .tls(Tls::with_ca_pem(stranger).unwrap())
-        .build()
-        .unwrap();
+    let stranger = stranger.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let redlock = client(port).tls(Tls::with_ca_pem(stranger).unwrap()).build().unwrap();
     let error = redlock.lock("k", LONG).acquire().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }));
     assert!(error.to_string().contains("TLS"), "{error}");

@@ -57,6 +57,8 @@ pub struct Node {
     pub scripts: Scripts,
     /// Whether expired keys are removed without being looked at (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: std::sync::atomic::AtomicBool,
+    /// When it started, Unix seconds.
+    pub started_unix_s: u64,
     /// A name of 40 hex digits that no other run bears.
     pub run_id: String,
     /// Changes of the data set since the start.
@@ -72,9 +74,11 @@ impl Node {
         let settings = Arc::clone(config.settings());
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
-        Arc::new(Self {
+        let clock = Clock::new();
+        let node = Arc::new(Self {
+            started_unix_s: clock.now_ms() / 1000,
             engine: Engine::new(databases, random_u64()),
-            clock: Clock::new(),
+            clock,
             clients: Registry::default(),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
@@ -89,7 +93,9 @@ impl Node {
             shutdown: watch::channel(Shutdown::No).0,
             config,
             settings,
-        })
+        });
+        crate::admin::config::connect(&node);
+        node
     }
 
     /// The time by which keys expire.

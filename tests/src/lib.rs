@@ -13,11 +13,18 @@ pub mod server;
 pub mod transcript;
 pub mod wire;
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Mutex;
 
 /// Tells the human that something was not checked, even when cargo captures
 /// the output of tests.
 pub fn skip_loudly(what: &str) {
+    // Loud, but once in each test binary.
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if !SAID.lock().is_ok_and(|mut said| said.insert(what.to_owned())) {
+        return;
+    }
     // A direct handle is not captured by the test harness; `eprintln!` is.
     let mut stderr = std::io::stderr();
     let _ = writeln!(stderr, "\n!!! SKIPPED: {what}\n");

@@ -23,10 +23,7 @@ pub(crate) struct Servers<'a> {
 
 impl<'a> Servers<'a> {
     pub(crate) async fn start(options: &'a Options) -> Result<Self, Failure> {
-        let mut servers = Self {
-            options,
-            children: Vec::new(),
-        };
+        let mut servers = Self { options, children: Vec::new() };
         for node in 0..usize::from(options.nodes) {
             servers.children.push(None);
             servers.restart(node).await?;
@@ -82,10 +79,8 @@ impl<'a> Servers<'a> {
             .spawn()
             .map_err(|e| format!("cannot start {}: {e}", self.options.server_bin.display()))?;
         if let Some(id) = child.id() {
-            let mut pids = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(self.options.pids())?;
+            let mut pids =
+                OpenOptions::new().create(true).append(true).open(self.options.pids())?;
             writeln!(pids, "{id}")?;
         }
         let start = Instant::now();
@@ -100,7 +95,7 @@ impl<'a> Servers<'a> {
             }
             if start.elapsed() > START_TIMEOUT {
                 return Err(
-                    format!("server {} does not answer; see {}", node + 1, dir.display()).into(),
+                    format!("server {} does not answer; see {}", node + 1, dir.display()).into()
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -82,10 +82,6 @@ fn read(counter: &Path) -> Result<u64, Failure> {
 /// Of a fixed width and in place, so that even workers that do not lock never read half a number:
 /// all that can go wrong is what the lock is for.
 pub(crate) fn write(counter: &Path, value: u64) -> Result<(), Failure> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(counter)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(counter)?;
     Ok(file.write_all(format!("{value:20}").as_bytes())?)
 }

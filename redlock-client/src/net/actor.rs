@@ -76,11 +76,8 @@ impl Actor {
     /// Runs until every handle of the node is gone and every release is settled.
     pub(crate) async fn run(mut self) {
         while self.has_work().await {
-            let connected = timeout(
-                self.config.connect_timeout,
-                handshake::connect(&self.config),
-            )
-            .await;
+            let connected =
+                timeout(self.config.connect_timeout, handshake::connect(&self.config)).await;
             match connected.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
                 Ok(stream) => {
                     self.connect_failures = 0;
@@ -103,8 +100,7 @@ impl Actor {
     /// Waits for a reason to connect; false when there can be none any more.
     async fn has_work(&mut self) -> bool {
         loop {
-            self.waiting
-                .extend(self.delayed.drain(..).map(|(_, request)| request));
+            self.waiting.extend(self.delayed.drain(..).map(|(_, request)| request));
             self.waiting.retain_mut(|request| {
                 let live = request.is_live();
                 if !live {
@@ -136,9 +132,7 @@ impl Actor {
         }
         let doubled = BACKOFF_MIN.saturating_mul(1 << self.connect_failures.min(10));
         self.connect_failures = self.connect_failures.saturating_add(1);
-        let delay = doubled
-            .min(BACKOFF_MAX)
-            .mul_f64(0.5 + random_fraction() / 2.0);
+        let delay = doubled.min(BACKOFF_MAX).mul_f64(0.5 + random_fraction() / 2.0);
         let until = Instant::now() + delay;
         loop {
             tokio::select! {
@@ -258,8 +252,7 @@ impl Actor {
             let suspect = request.claim.take_suspect(request.node);
             request.report(outcome);
             if refused || suspect {
-                self.delayed
-                    .push_back((Instant::now() + REPEAT_DELAY, request));
+                self.delayed.push_back((Instant::now() + REPEAT_DELAY, request));
             }
         } else {
             request.report(outcome);
@@ -289,11 +282,7 @@ impl Drop for Actor {
     /// The runtime may be shutting down with releases still to be sent.
     fn drop(&mut self) {
         self.queue.close();
-        let mut left: Vec<Request> = self
-            .in_flight
-            .drain(..)
-            .map(|entry| entry.request)
-            .collect();
+        let mut left: Vec<Request> = self.in_flight.drain(..).map(|entry| entry.request).collect();
         left.extend(self.waiting.drain(..));
         left.extend(self.delayed.drain(..).map(|(_, request)| request));
         while let Ok(request) = self.queue.try_recv() {

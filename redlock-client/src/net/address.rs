@@ -81,10 +81,7 @@ impl Address {
             }
         }
         if address.user.is_some() && address.password.is_none() {
-            return Err(config(
-                scheme,
-                "names a user but no password: write user:password@",
-            ));
+            return Err(config(scheme, "names a user but no password: write user:password@"));
         }
         Ok(address)
     }
@@ -98,18 +95,8 @@ impl Address {
         } else {
             Endpoint::Tcp { host, port }
         };
-        let database = if path.is_empty() {
-            0
-        } else {
-            parse_database(scheme, path)?
-        };
-        Ok(Self {
-            endpoint,
-            user,
-            password,
-            database,
-            protocol: Protocol::Resp2,
-        })
+        let database = if path.is_empty() { 0 } else { parse_database(scheme, path)? };
+        Ok(Self { endpoint, user, password, database, protocol: Protocol::Resp2 })
     }
 
     fn parse_unix(scheme: &str, rest: &str) -> Result<Self, Error> {
@@ -119,15 +106,10 @@ impl Address {
         let (authority, path) = rest.split_at(start);
         let (user, password, host) = split_credentials(scheme, authority)?;
         if !host.is_empty() {
-            return Err(config(
-                scheme,
-                "has a host: write unix:///path, with three slashes",
-            ));
+            return Err(config(scheme, "has a host: write unix:///path, with three slashes"));
         }
         Ok(Self {
-            endpoint: Endpoint::Unix {
-                path: PathBuf::from(percent_decode(scheme, path)?),
-            },
+            endpoint: Endpoint::Unix { path: PathBuf::from(percent_decode(scheme, path)?) },
             user,
             password,
             database: 0,
@@ -166,10 +148,7 @@ fn split_port(scheme: &str, host_port: &str) -> Result<(String, u16), Error> {
             _ => (
                 host,
                 Some(after.strip_prefix(':').ok_or_else(|| {
-                    config(
-                        scheme,
-                        "has something other than :port after its IPv6 address",
-                    )
+                    config(scheme, "has something other than :port after its IPv6 address")
                 })?),
             ),
         }
@@ -197,12 +176,9 @@ fn split_port(scheme: &str, host_port: &str) -> Result<(String, u16), Error> {
 }
 
 fn parse_database(scheme: &str, number: &str) -> Result<u32, Error> {
-    number.parse().map_err(|_| {
-        config(
-            scheme,
-            &format!("has the database {number:?}: use a number"),
-        )
-    })
+    number
+        .parse()
+        .map_err(|_| config(scheme, &format!("has the database {number:?}: use a number")))
 }
 
 fn percent_decode(scheme: &str, text: &str) -> Result<String, Error> {
@@ -261,17 +237,11 @@ mod tests {
 
     #[test]
     fn urls_of_every_kind_are_understood() {
-        let tcp = |host: &str, port| Endpoint::Tcp {
-            host: host.to_owned(),
-            port,
-        };
+        let tcp = |host: &str, port| Endpoint::Tcp { host: host.to_owned(), port };
         assert_eq!(parse("redis://a").endpoint, tcp("a", 6379));
         assert_eq!(parse("redis://[::1]:7000/").endpoint, tcp("::1", 7000));
         assert_eq!(parse("redis://[::1]").endpoint, tcp("::1", 6379));
-        assert!(matches!(
-            parse("rediss://a:1").endpoint,
-            Endpoint::Tls { port: 1, .. }
-        ));
+        assert!(matches!(parse("rediss://a:1").endpoint, Endpoint::Tls { port: 1, .. }));
 
         let full = parse("redis://us%3Aer:p%40ss:w@h:1/5?protocol=resp3");
         assert_eq!(full.user.as_deref(), Some("us:er"));
@@ -283,12 +253,7 @@ mod tests {
         assert_eq!(password_only.password.as_deref(), Some("secret"));
 
         let unix = parse("unix:///run/redis.sock?db=2&pass=x");
-        assert_eq!(
-            unix.endpoint,
-            Endpoint::Unix {
-                path: "/run/redis.sock".into()
-            }
-        );
+        assert_eq!(unix.endpoint, Endpoint::Unix { path: "/run/redis.sock".into() });
         assert_eq!((unix.database, unix.password.as_deref()), (2, Some("x")));
     }
 

@@ -227,11 +227,7 @@ mod tests {
         let bytes = b"*2\r\n$5\r\nhello\r\n*1\r\n:1\r\n";
         for cut in 0..bytes.len() {
             let mut input = BytesMut::from(&bytes[..cut]);
-            assert_eq!(
-                decode(&mut input, Protocol::Resp2),
-                Ok(None),
-                "cut at {cut}"
-            );
+            assert_eq!(decode(&mut input, Protocol::Resp2), Ok(None), "cut at {cut}");
             assert_eq!(input.len(), cut);
         }
     }

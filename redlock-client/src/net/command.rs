@@ -268,10 +268,7 @@ mod tests {
     use super::*;
 
     fn request(verb: Verb, keys: &[&'static str]) -> Request {
-        let keys = keys
-            .iter()
-            .map(|key| Bytes::from_static(key.as_bytes()))
-            .collect();
+        let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
         Request {
             verb,
             claim: std::sync::Arc::new(Claim::new(keys, Owner::random().unwrap(), 1)),
@@ -315,10 +312,7 @@ mod tests {
             acquire.read(&Reply::Error("READONLY You can't write".into())),
             Err(NodeCause::Refused("READONLY You can't write".into()))
         );
-        assert!(matches!(
-            acquire.read(&Reply::List(vec![])),
-            Err(NodeCause::Protocol(_))
-        ));
+        assert!(matches!(acquire.read(&Reply::List(vec![])), Err(NodeCause::Protocol(_))));
 
         let extend = request(Verb::Extend(ttl()), &["k"]);
         assert_eq!(extend.read(&Reply::Int(-1)), Ok(Answer::Foreign));
@@ -334,14 +328,9 @@ mod tests {
         assert!(!acquire.is_live());
 
         let not_after = BootInstant::now().after(Duration::from_secs(60));
-        let release = Request {
-            claim: acquire.claim,
-            ..request(Verb::Release { not_after }, &["k"])
-        };
-        assert!(
-            !release.is_live(),
-            "nothing was ever sent, so nothing is to be released"
-        );
+        let release =
+            Request { claim: acquire.claim, ..request(Verb::Release { not_after }, &["k"]) };
+        assert!(!release.is_live(), "nothing was ever sent, so nothing is to be released");
         release.claim.mark_sent(0);
         assert!(release.is_live());
     }

@@ -31,12 +31,7 @@ pub(crate) async fn connect(config: &NodeConfig) -> Result<Stream, String> {
                 Some(Reply::Push) => {}
                 Some(reply) => break reply,
                 None => {
-                    if stream
-                        .read_buf(&mut input)
-                        .await
-                        .map_err(|e| e.to_string())?
-                        == 0
-                    {
+                    if stream.read_buf(&mut input).await.map_err(|e| e.to_string())? == 0 {
                         return Err(format!("closed by the server at {name}"));
                     }
                 }
@@ -61,16 +56,9 @@ fn greeting(address: &Address, out: &mut BytesMut) -> Vec<&'static str> {
     if address.protocol == Protocol::Resp3 {
         names.push("HELLO");
         match password {
-            Some(password) => encode(
-                out,
-                &[
-                    b"HELLO",
-                    b"3",
-                    b"AUTH",
-                    user.unwrap_or(b"default"),
-                    password,
-                ],
-            ),
+            Some(password) => {
+                encode(out, &[b"HELLO", b"3", b"AUTH", user.unwrap_or(b"default"), password])
+            }
             None => encode(out, &[b"HELLO", b"3"]),
         }
     } else if let Some(password) = password {

@@ -66,9 +66,7 @@ impl Node {
         if request.is_release() {
             rescue::spawn(Arc::clone(&self.config), vec![request]);
         } else {
-            request.report(Err(NodeCause::Connect(
-                "no tokio runtime is running here".to_owned(),
-            )));
+            request.report(Err(NodeCause::Connect("no tokio runtime is running here".to_owned())));
         }
     }
 

@@ -27,9 +27,7 @@ pub(crate) fn spawn(config: Arc<NodeConfig>, mut requests: Vec<Request>) {
     }
     let work = move || {
         let timeout = config.connect_timeout + ANSWER_TIMEOUT;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = match runtime {
             Ok(runtime) => runtime
                 .block_on(async {
@@ -45,9 +43,7 @@ pub(crate) fn spawn(config: Arc<NodeConfig>, mut requests: Vec<Request>) {
             }
         }
     };
-    let spawned = std::thread::Builder::new()
-        .name("redlock-rescue".to_owned())
-        .spawn(work);
+    let spawned = std::thread::Builder::new().name("redlock-rescue".to_owned()).spawn(work);
     if let Err(e) = spawned {
         tracing::warn!(%e, "no thread for a release; the lock expires by its TTL");
     }
@@ -73,12 +69,7 @@ async fn release(config: &NodeConfig, requests: &mut [Request]) -> Result<(), St
                 answered += 1;
             }
             None => {
-                if stream
-                    .read_buf(&mut input)
-                    .await
-                    .map_err(|e| e.to_string())?
-                    == 0
-                {
+                if stream.read_buf(&mut input).await.map_err(|e| e.to_string())? == 0 {
                     return Err("closed by the server".to_owned());
                 }
             }

@@ -42,9 +42,7 @@ pub(crate) async fn open(
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|e| e.to_string())?;
+    let stream = TcpStream::connect((host, port)).await.map_err(|e| e.to_string())?;
     // Requests are small and each is waited for; Nagle would add a round trip to some.
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     Ok(stream)

@@ -34,11 +34,7 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         let (added, _ignored) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
-            let why = found
-                .errors
-                .first()
-                .map(|e| format!(" ({e})"))
-                .unwrap_or_default();
+            let why = found.errors.first().map(|e| format!(" ({e})")).unwrap_or_default();
             return Err(Error::Config(format!(
                 "the system has no trusted certificate authorities{why}: install them, or give Tls::with_ca_pem"
             )));
@@ -55,9 +51,7 @@ impl Tls {
             |e: &dyn fmt::Display| Error::Config(format!("the CA certificate cannot be used: {e}"));
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
-            roots
-                .add(certificate.map_err(|e| bad(&e))?)
-                .map_err(|e| bad(&e))?;
+            roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
         }
         if roots.is_empty() {
             return Err(bad(&"no CERTIFICATE block in the PEM text"));
@@ -77,18 +71,12 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        Ok(Self { config: Arc::new(config) })
     }
 
     fn with_roots(roots: RootCertStore) -> Result<Self, Error> {
-        let config = builder(provider())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        let config = builder(provider())?.with_root_certificates(roots).with_no_client_auth();
+        Ok(Self { config: Arc::new(config) })
     }
 
     pub(crate) fn config(&self) -> Arc<ClientConfig> {

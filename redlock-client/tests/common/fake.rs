@@ -106,13 +106,7 @@ impl FakeNode {
 
     /// The same for every command but those that set up the connection.
     pub fn always(&self, act: Act) {
-        self.rule(move |name| {
-            if name == "PING" {
-                Act::Obey
-            } else {
-                act.clone()
-            }
-        });
+        self.rule(move |name| if name == "PING" { Act::Obey } else { act.clone() });
     }
 
     /// Accepts connections and says nothing, ever.
@@ -151,9 +145,7 @@ impl FakeNode {
     pub fn forget_script(&self, name: &str) {
         let mut state = self.state.lock().unwrap();
         let known = state.scripts.clone();
-        state
-            .digests
-            .retain(|digest| known.get(digest).is_none_or(|known| known != name));
+        state.digests.retain(|digest| known.get(digest).is_none_or(|known| known != name));
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -170,20 +162,13 @@ impl FakeNode {
 
     pub fn ttl(&self, key: &str) -> Option<Duration> {
         let state = self.state.lock().unwrap();
-        state
-            .keys
-            .get(key)
-            .map(|(_, at)| at.saturating_duration_since(Instant::now()))
+        state.keys.get(key).map(|(_, at)| at.saturating_duration_since(Instant::now()))
     }
 
     /// Makes another owner hold a key.
     pub fn occupy(&self, key: &str, owner: &str) {
         let entry = (owner.to_owned(), Instant::now() + super::LONG);
-        self.state
-            .lock()
-            .unwrap()
-            .keys
-            .insert(key.to_owned(), entry);
+        self.state.lock().unwrap().keys.insert(key.to_owned(), entry);
     }
 
     pub fn vacate(&self, key: &str) {
@@ -192,13 +177,7 @@ impl FakeNode {
 
     /// How often a command or script was received, whatever was done with it.
     pub fn count(&self, name: &str) -> usize {
-        self.state
-            .lock()
-            .unwrap()
-            .log
-            .iter()
-            .filter(|entry| *entry == name)
-            .count()
+        self.state.lock().unwrap().log.iter().filter(|entry| *entry == name).count()
     }
 
     pub fn log(&self) -> Vec<String> {
@@ -274,10 +253,7 @@ impl State {
     /// The script's name for a script, also one whose digest the node does not keep yet.
     fn name(&mut self, args: &[String]) -> String {
         if args[0] == "EVAL" {
-            let sha = Sha1::digest(args[1].as_bytes())
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect();
+            let sha = Sha1::digest(args[1].as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
             let line = args[1].lines().next().unwrap();
             let name = line.strip_prefix("-- redlock:").unwrap().to_owned();
             self.scripts.insert(sha, name);
@@ -292,11 +268,8 @@ impl State {
     fn execute(&mut self, name: &str, args: &[String]) -> String {
         self.expire();
         if args[0] == "EVAL" {
-            let digests = self
-                .scripts
-                .iter()
-                .filter(|(_, known)| *known == name)
-                .map(|(sha, _)| sha.clone());
+            let digests =
+                self.scripts.iter().filter(|(_, known)| *known == name).map(|(sha, _)| sha.clone());
             self.digests.extend(digests.collect::<Vec<_>>());
         }
         let int = |n: i64| format!(":{n}\r\n");
@@ -315,10 +288,8 @@ impl State {
                 let count: usize = args[2].parse().unwrap();
                 let (keys, values) = args[3..].split_at(count);
                 let owner = &values[0];
-                let owners: Vec<_> = keys
-                    .iter()
-                    .map(|k| self.keys.get(k).map(|(o, _)| o.clone()))
-                    .collect();
+                let owners: Vec<_> =
+                    keys.iter().map(|k| self.keys.get(k).map(|(o, _)| o.clone())).collect();
                 let foreign = owners.iter().flatten().any(|o| o != owner);
                 match name {
                     "take" if foreign => int(0),
@@ -339,8 +310,7 @@ impl State {
                     }
                     "release" => {
                         let before = self.keys.len();
-                        self.keys
-                            .retain(|key, (o, _)| !(keys.contains(key) && o == owner));
+                        self.keys.retain(|key, (o, _)| !(keys.contains(key) && o == owner));
                         int(i64::from(before - self.keys.len() == keys.len()))
                     }
                     other => format!("-ERR unknown command {other}\r\n"),
@@ -351,7 +321,6 @@ impl State {
 
     fn set(&mut self, key: &str, owner: &str, ttl_ms: &str) {
         let ttl = Duration::from_millis(ttl_ms.parse().unwrap()) * self.ttl_factor;
-        self.keys
-            .insert(key.to_owned(), (owner.to_owned(), Instant::now() + ttl));
+        self.keys.insert(key.to_owned(), (owner.to_owned(), Instant::now() + ttl));
     }
 }

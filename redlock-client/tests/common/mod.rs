@@ -1,9 +1,5 @@
 //! What the tests share: fake nodes, and waiting for something to come true.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses its own part"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod fake;
 pub mod server;
@@ -50,10 +46,8 @@ pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bo
 
 /// No node holds any key.
 pub async fn all_clear(nodes: &[FakeNode]) {
-    eventually("no key is left on any node", || {
-        nodes.iter().all(|node| node.keys().is_empty())
-    })
-    .await;
+    eventually("no key is left on any node", || nodes.iter().all(|node| node.keys().is_empty()))
+        .await;
 }
 
 pub fn held_on(nodes: &[FakeNode], key: &str) -> usize {

@@ -119,13 +119,7 @@ impl Server {
     /// Sends a signal to this server and no other process.
     pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
     pub fn url(&self) -> String {
@@ -135,10 +129,7 @@ impl Server {
     /// Sends a command of plain words over a connection of its own; the raw reply.
     pub async fn call(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream
-            .write_all(format!("{command}\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
         let mut reply = vec![0; 4096];
         let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut reply)).await;
         reply.truncate(read.expect("a reply").unwrap());

@@ -15,7 +15,7 @@ use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
 use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
-use crate::raw::Value;
+use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
 use crate::scripts::Scripts;
@@ -72,6 +72,21 @@ impl Outcome {
     fn error(error: CommandError) -> Self {
         Self { reply: Reply::error(error), hits: 0, misses: 0, overdue: false }
     }
+}
+
+/// What DEBUG OBJECT tells of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// As OBJECT ENCODING says.
+    pub encoding: &'static str,
+    /// Bytes it takes, about.
+    pub memory_len: usize,
+    /// When it was last used, in the eviction policy's unit.
+    pub access: u32,
+    /// Seconds since then.
+    pub idle_s: u64,
+    /// A digest of its value.
+    pub digest: u64,
 }
 
 /// How a script ends without a reply.
@@ -319,6 +334,39 @@ impl Engine {
         if places.is_empty() { Plan::Nothing } else { Plan::Some(places) }
     }
 
+    /// Runs `look` on the record of a live key, without counting as a use.
+    fn look_at<T>(
+        &self,
+        db: DbIndex,
+        key: &[u8],
+        now: UnixMillis,
+        look: impl FnOnce(&Record) -> T,
+    ) -> Option<T> {
+        let context = Context { touch: Touch::Leaves, ..Context::in_db(db, now) };
+        let plan = Plan::One(self.place(db, key));
+        let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
+        view.peek(key).map(look)
+    }
+
+    /// Bytes that a live key and its value take, its place in the table included.
+    #[must_use]
+    pub fn memory_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<usize> {
+        self.look_at(db, key, now, memory_len)
+    }
+
+    /// What DEBUG OBJECT tells of a live key.
+    #[must_use]
+    pub fn describe(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Description> {
+        let clock = Context::at(now, 0).access_clock();
+        self.look_at(db, key, now, |record| Description {
+            encoding: crate::commands::keys::object::encoding_of(record),
+            memory_len: memory_len(record),
+            access: record.access(),
+            idle_s: u64::from(clock.wrapping_sub(record.access()) & 0x00ff_ffff),
+            digest: crate::keyspace::value_digest(record),
+        })
+    }
+
     /// The group of commands that work on what `key` holds at `now`; `None` if it holds nothing.
     #[must_use]
     pub fn group_of(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Group> {
@@ -349,4 +397,15 @@ impl Engine {
             .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
             .collect())
     }
+}
+
+/// Bytes that a record, its value and its place in the table take.
+fn memory_len(record: &Record) -> usize {
+    /// A pointer and a tag at the table's mean load.
+    const PLACE_LEN: usize = 14;
+    let behind = match record.value() {
+        Value::Object(object) => object.memory_len(),
+        Value::Integer(_) | Value::String(_) => 0,
+    };
+    PLACE_LEN + record.memory_len() + behind
 }

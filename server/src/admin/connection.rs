@@ -152,7 +152,7 @@ pub fn invalid_name() -> CommandError {
 /// `SELECT index`
 fn select(call: &mut Call<'_>) -> Answer {
     if holdfast_engine::value::integer_text(call.args[1]).is_none() {
-        return CommandError::known("ERR invalid DB index").into();
+        return CommandError::NOT_AN_INTEGER.into();
     }
     match selected_db(call.node, call.args[1]) {
         Some(db) => {

@@ -1,10 +1,23 @@
 //! Commands about sessions and the server rather than about keys.
 
+pub mod client;
+mod client_list;
+pub mod command;
+pub mod config;
 pub mod connection;
+pub mod debug;
+mod help_texts;
+pub mod info;
+pub mod reports;
 pub mod script;
+pub mod server;
 pub mod subscribe;
+mod system;
 
+use holdfast_engine::Reply;
 use holdfast_engine::command::Args;
+
+use crate::route::Answer;
 
 /// The arguments with passwords replaced, for MONITOR and SLOWLOG.
 #[must_use]
@@ -29,4 +42,9 @@ pub fn without_secrets<'a>(args: Args<'a>) -> Vec<&'a [u8]> {
         }
     }
     shown
+}
+
+/// The reply of a HELP subcommand.
+fn help_reply(lines: &'static [&'static str]) -> Answer {
+    Reply::Array(lines.iter().map(|line| Reply::simple(line)).collect()).into()
 }

@@ -68,7 +68,7 @@ fn help(_call: &mut Call<'_>) -> Answer {
         "HELP",
         "    Print this help.",
     ];
-    Reply::Array(LINES.iter().map(|line| Reply::simple(line)).collect()).into()
+    super::help_reply(LINES)
 }
 
 const SCRIPT: &[ServerCommand] = &[

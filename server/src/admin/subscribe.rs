@@ -123,7 +123,7 @@ fn names(channels: Vec<Bytes>) -> Answer {
 /// `PUBSUB CHANNELS [pattern]`
 fn channels(call: &mut Call<'_>) -> Answer {
     if call.args.len() > 3 {
-        return CommandError::wrong_arity("pubsub|channels").into();
+        return CommandError::unknown_subcommand("pubsub", call.args[1]).into();
     }
     let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
     names(call.node.pubsub.channels(glob.as_ref()))
@@ -132,7 +132,7 @@ fn channels(call: &mut Call<'_>) -> Answer {
 /// `PUBSUB SHARDCHANNELS [pattern]`
 fn shardchannels(call: &mut Call<'_>) -> Answer {
     if call.args.len() > 3 {
-        return CommandError::wrong_arity("pubsub|shardchannels").into();
+        return CommandError::unknown_subcommand("pubsub", call.args[1]).into();
     }
     let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
     names(call.node.pubsub.shard_channels(glob.as_ref()))
@@ -162,6 +162,27 @@ fn numpat(call: &mut Call<'_>) -> Answer {
     Reply::count(call.node.pubsub.pattern_count()).into()
 }
 
+/// `PUBSUB HELP`
+fn help(_call: &mut Call<'_>) -> Answer {
+    const LINES: &[&str] = &[
+        "PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "CHANNELS [<pattern>]",
+        "    Return the currently active channels matching a <pattern> (default: '*').",
+        "NUMPAT",
+        "    Return number of subscriptions to patterns.",
+        "NUMSUB [<channel> ...]",
+        "    Return the number of subscribers for the specified channels, excluding",
+        "    pattern subscriptions(default: no channels).",
+        "SHARDCHANNELS [<pattern>]",
+        "    Return the currently active shard level channels matching a <pattern> (default: '*').",
+        "SHARDNUMSUB [<shardchannel> ...]",
+        "    Return the number of subscribers for the specified shard level channel(s)",
+        "HELP",
+        "    Print this help.",
+    ];
+    super::help_reply(LINES)
+}
+
 const FLAGS: Flags = Flags::PUBSUB
     .with(Flags::NOSCRIPT)
     .with(Flags::LOADING)
@@ -182,6 +203,14 @@ const PUBSUB: &[ServerCommand] = &[
             "Returns the active channels.",
         ),
         channels,
+    ),
+    ServerCommand::new(
+        Command::server("help", 2, Group::PubSub)
+            .of("pubsub")
+            .flags(Flags::LOADING)
+            .flags(Flags::STALE)
+            .doc("6.2.0", "O(1)", "", "Returns helpful text about the different subcommands."),
+        help,
     ),
     ServerCommand::new(
         Command::server("numpat", 2, Group::PubSub).of("pubsub").flags(LOOK_FLAGS).doc(

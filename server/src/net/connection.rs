@@ -275,6 +275,7 @@ impl Connection {
     /// Lets CLIENT LIST see the buffers.
     fn show(&mut self) {
         let shown = &self.session.client.shown;
+        shown.last_used_us.store(self.node.clock.monotonic_us(), Relaxed);
         shown.query_buffer_len.store(self.input.len(), Relaxed);
         shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
         shown.output_len.store(self.output.len(), Relaxed);

@@ -15,6 +15,7 @@ pub mod transaction;
 pub mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use holdfast_engine::command::{Args, Flags};
 use holdfast_engine::effects::{Effects, EventClass, Wait};
@@ -118,6 +119,14 @@ fn answer(
     let entry = match check(node, session, args) {
         Ok(entry) => entry,
         Err(error) => {
+            if session.queue.is_some() && args[0].eq_ignore_ascii_case(b"exec") {
+                // An EXEC that is itself refused ends the transaction, and says both.
+                session.discard();
+                return Err(CommandError::new(format!(
+                    "EXECABORT Transaction discarded because of: {}",
+                    error.text().strip_prefix("ERR ").unwrap_or(error.text())
+                )));
+            }
             if let Some(queue) = &mut session.queue {
                 queue.failed = true;
             }
@@ -202,6 +211,7 @@ fn run_entry(
     scratch: &mut Scratch,
 ) -> Answer {
     let began = scratch.tally.begin(node);
+    session.client.shown.last_command.store(u32::from(entry.id) + 1, Relaxed);
     let answer = match entry.run {
         Run::Engine if session.in_subscriber_mode() => {
             // Only PING comes here: a RESP2 subscriber can tell replies from messages by shape.

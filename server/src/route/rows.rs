@@ -1,8 +1,8 @@
 //! The families of the server's own table.
 
-use holdfast_engine::Reply;
 use holdfast_engine::command::Args;
 use holdfast_engine::time::DbIndex;
+use holdfast_engine::{CommandError, Reply};
 
 use super::ServerCommand;
 use crate::node::Node;
@@ -10,8 +10,15 @@ use crate::node::Node;
 /// Every row of the server, family by family.
 pub const FAMILIES: &[&[ServerCommand]] = &[
     super::transaction::ROWS,
+    crate::admin::client::ROWS,
+    crate::admin::command::ROWS,
+    crate::admin::config::ROWS,
     crate::admin::connection::ROWS,
+    crate::admin::debug::ROWS,
+    crate::admin::info::ROWS,
+    crate::admin::reports::ROWS,
     crate::admin::script::ROWS,
+    crate::admin::server::ROWS,
     crate::admin::subscribe::ROWS,
 ];
 
@@ -26,6 +33,19 @@ pub fn selected_db(node: &Node, text: &[u8]) -> Option<DbIndex> {
 /// A command of the server's own table that a script calls; `None` if scripts may not.
 #[must_use]
 pub fn script_calls_server(node: &Node, args: Args<'_>) -> Option<Reply> {
-    let _ = (node, args);
-    None
+    let entry = match super::table().resolve(args) {
+        Ok(entry) => entry,
+        Err(_) => {
+            super::table().find(args[0])?;
+            return Some(Reply::error(CommandError::known(
+                "ERR Wrong number of args calling Redis command from script",
+            )));
+        }
+    };
+    // Only what tells about the server without a session can run inside a script.
+    if entry.row.name == "info" {
+        let text = crate::admin::info::text(node, &args[1..]);
+        return Some(Reply::Verbatim(text.into()));
+    }
+    Some(Reply::error(CommandError::known("ERR This Redis command is not allowed from script")))
 }

@@ -72,6 +72,8 @@ pub enum ServerRun {
     Handler(ServerHandler),
     /// Subcommands.
     Container(&'static [ServerCommand]),
+    /// Subcommands, and a function for when none is named.
+    ContainerWith(&'static [ServerCommand], ServerHandler),
 }
 
 impl ServerCommand {
@@ -85,6 +87,16 @@ impl ServerCommand {
     #[must_use]
     pub const fn container(row: Command, subcommands: &'static [Self]) -> Self {
         Self { row, run: ServerRun::Container(subcommands) }
+    }
+
+    /// A container that also runs by itself (COMMAND).
+    #[must_use]
+    pub const fn container_with(
+        row: Command,
+        subcommands: &'static [Self],
+        alone: ServerHandler,
+    ) -> Self {
+        Self { row, run: ServerRun::ContainerWith(subcommands, alone) }
     }
 }
 
@@ -112,6 +124,8 @@ pub struct Entry {
     pub run: Run,
     /// The entries of a container.
     pub children: Vec<Entry>,
+    /// What runs a container when no subcommand is named.
+    alone: Option<&'static Entry>,
 }
 
 impl Entry {
@@ -166,18 +180,31 @@ impl Table {
         let run =
             if matches!(row.handler, Handler::Container) { Run::Container } else { Run::Engine };
         let children = row.subcommands.iter().map(|row| self.engine_entry(row)).collect();
-        Entry { row, full_name, id, run, children }
+        Entry { row, full_name, id, run, children, alone: None }
     }
 
     fn server_entry(&mut self, command: &'static ServerCommand) -> Entry {
         let (full_name, id) = self.number(&command.row);
+        let mut alone = None;
         let (run, children) = match command.run {
             ServerRun::Handler(run) => (Run::Server(run), Vec::new()),
+            ServerRun::ContainerWith(rows, run) => {
+                // Lives as long as the table, which is never dropped.
+                alone = Some(&*Box::leak(Box::new(Entry {
+                    row: &command.row,
+                    full_name: full_name.clone(),
+                    id,
+                    run: Run::Server(run),
+                    children: Vec::new(),
+                    alone: None,
+                })));
+                (Run::Container, rows.iter().map(|row| self.server_entry(row)).collect())
+            }
             ServerRun::Container(rows) => {
                 (Run::Container, rows.iter().map(|row| self.server_entry(row)).collect())
             }
         };
-        Entry { row: &command.row, full_name, id, run, children }
+        Entry { row: &command.row, full_name, id, run, children, alone }
     }
 
     fn add(&mut self, entry: Entry) {
@@ -220,6 +247,9 @@ impl Table {
         };
         if matches!(entry.run, Run::Container) {
             let Some(name) = args.get(1) else {
+                if let Some(alone) = entry.alone {
+                    return Ok(alone);
+                }
                 return Err(CommandError::wrong_arity(&entry.full_name));
             };
             entry = entry

@@ -9,11 +9,13 @@ mod acl;
 mod flags;
 mod keys;
 pub mod options;
+mod syntax;
 mod table;
 
 pub use acl::categories;
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
+pub use syntax::{Argument, ArgumentKind, parse_syntax};
 pub use table::CommandTable;
 
 use crate::effects::Effects;
@@ -184,6 +186,13 @@ impl Command {
         let mut row = Self::new(name, -2, group, Handler::Container);
         row.subcommands = rows;
         row
+    }
+
+    /// Sets the arity of a container that also runs by itself.
+    #[must_use]
+    pub const fn any_arity(mut self, arity: i32) -> Self {
+        self.arity = arity;
+        self
     }
 
     /// Names the container of a subcommand.

@@ -1,6 +1,8 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
+#[cfg(test)]
+mod collections_oracle;
 pub mod hash;
 pub mod keys;
 pub mod list;

@@ -220,11 +220,18 @@ impl Keyspace {
 }
 
 fn record_digest(db: u64, record: &Record) -> u64 {
-    use crate::raw::Value;
     let mut hasher = FixedState::with_seed(db).build_hasher();
     hasher.write(record.key());
     hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
+    hasher.write_u64(value_digest(record));
+    hasher.finish()
+}
+
+/// A digest of a record's value alone, the same however it is encoded.
+pub(crate) fn value_digest(record: &Record) -> u64 {
+    use crate::raw::Value;
+    let mut hasher = FixedState::with_seed(0).build_hasher();
     match record.value() {
         // As its text: whether a number is kept as one depends on how it came to be.
         Value::Integer(number) => hasher.write(itoa::Buffer::new().format(number).as_bytes()),

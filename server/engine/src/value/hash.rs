@@ -16,7 +16,7 @@ pub use table::Table;
 
 use crate::limits::Limits;
 use crate::time::UnixMillis;
-use crate::value::listpack::{Entry, Listpack, Packed};
+use crate::value::listpack::{Entry, LISTPACK_ENTRIES_MAX, Listpack, Packed};
 
 /// Fields with values.
 #[derive(Debug, Clone)]
@@ -78,7 +78,8 @@ pub struct HashLimits {
 impl From<&Limits> for HashLimits {
     fn from(limits: &Limits) -> Self {
         Self {
-            entries: usize::try_from(limits.hash_max_listpack_entries()).unwrap_or(0),
+            entries: usize::try_from(limits.hash_max_listpack_entries())
+                .map_or(0, |entries| entries.min(LISTPACK_ENTRIES_MAX / 2)),
             value_len: usize::try_from(limits.hash_max_listpack_value()).unwrap_or(0),
         }
     }

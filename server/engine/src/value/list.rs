@@ -13,7 +13,7 @@ pub use iter::Iter;
 pub use quicklist::Quicklist;
 
 use crate::limits::Limits;
-use crate::value::listpack::{Entry, Listpack, Packed};
+use crate::value::listpack::{Entry, LISTPACK_ENTRIES_MAX, Listpack, Packed};
 
 /// A sequence of strings.
 #[derive(Debug, Clone)]
@@ -69,11 +69,13 @@ impl NodeLimit {
     #[must_use]
     pub fn of(directive: i64) -> Self {
         match usize::try_from(directive) {
-            Ok(entries) => Self { len: SIZE_SAFETY_LIMIT, entries: entries.max(1) },
+            Ok(entries) => {
+                Self { len: SIZE_SAFETY_LIMIT, entries: entries.clamp(1, LISTPACK_ENTRIES_MAX) }
+            }
             // -1 is 4 KiB, each further step twice that, -5 the last.
             Err(_) => Self {
                 len: 4096 << directive.unsigned_abs().clamp(1, 5).saturating_sub(1),
-                entries: usize::MAX,
+                entries: LISTPACK_ENTRIES_MAX,
             },
         }
     }
@@ -93,7 +95,11 @@ impl NodeLimit {
     fn half(self) -> Self {
         Self {
             len: self.len / 2,
-            entries: if self.entries == usize::MAX { usize::MAX } else { self.entries / 2 },
+            entries: match self.entries {
+                // No limit but the format's own: nothing to halve.
+                LISTPACK_ENTRIES_MAX => LISTPACK_ENTRIES_MAX,
+                entries => entries / 2,
+            },
         }
     }
 }

@@ -16,22 +16,35 @@ use entry::{BODY_LEN, LONG, decode, u32_at};
 pub use entry::{Entry, Packed};
 pub use iter::Iter;
 /// Collections leave the compact encoding before they take more bytes than this, whatever
-/// their thresholds say: offsets are 32 bits wide.
+/// their thresholds say: lengths inside are 32 bits wide.
 pub const LISTPACK_LEN_MAX: usize = 1 << 30;
 
+/// Collections leave the compact encoding before they have more entries than this, whatever
+/// their thresholds say: the count is 16 bits wide. Every step costs a walk, so that nobody who
+/// measures comes near it.
+pub const LISTPACK_ENTRIES_MAX: usize = 32_000;
+
+/// No gap grows larger than this; a removal that would make one so moves what is left to a
+/// smaller allocation.
+const GAP_MAX: usize = u16::MAX as usize;
+
 /// A sequence of byte strings in one allocation.
+///
+/// 24 bytes, for every small collection pays for them: the length of the bodies is what the
+/// rest leaves of the allocation, and the rest is 16 bits wide.
 #[derive(Clone, Default)]
 pub struct Listpack {
     buf: Box<[u8]>,
-    /// Where the first body begins.
-    front: u32,
-    /// Bytes of all bodies.
-    bodies: u32,
+    /// Free bytes before the first body.
+    front: u16,
+    /// Free bytes between bodies and heads.
+    gap: u16,
     /// Number of entries, and of heads.
-    count: u32,
+    count: u16,
     /// Free bytes behind the heads.
-    tail: u32,
+    tail: u16,
 }
+
 /// Which gap an insertion fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -45,7 +58,15 @@ enum Side {
 fn capacity_for(used: usize) -> usize {
     const EXACT_MAX: usize = 512;
     const STEP: usize = 16;
-    if used <= EXACT_MAX { used.next_multiple_of(STEP) } else { used + used / 4 }
+    const SPARE_MAX: usize = GAP_MAX / 4;
+    if used <= EXACT_MAX { used.next_multiple_of(STEP) } else { used + (used / 4).min(SPARE_MAX) }
+}
+
+/// Sets a gap to a length of at most [`GAP_MAX`].
+#[inline]
+fn gap_of(len: usize) -> u16 {
+    debug_assert!(len <= GAP_MAX);
+    len as u16
 }
 
 impl Listpack {
@@ -55,17 +76,19 @@ impl Listpack {
         Self::default()
     }
 
-    /// An empty sequence with room for `len` bytes of entries ([`Packed::packed_len`] each).
+    /// An empty sequence with room for about `len` bytes of entries ([`Packed::packed_len`] each).
     #[must_use]
     pub fn with_capacity(len: usize) -> Self {
-        Self { buf: vec![0; len.next_multiple_of(8)].into(), ..Self::default() }
+        const STEP: usize = 8;
+        let len = len.next_multiple_of(STEP).min(GAP_MAX);
+        Self { buf: vec![0; len].into(), gap: gap_of(len), ..Self::default() }
     }
 
     /// Number of entries.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.count as usize
+        usize::from(self.count)
     }
 
     /// Whether there are no entries.
@@ -79,7 +102,12 @@ impl Listpack {
     #[inline]
     #[must_use]
     pub fn packed_len(&self) -> usize {
-        (self.bodies + self.count) as usize
+        self.buf.len() - usize::from(self.front) - usize::from(self.gap) - usize::from(self.tail)
+    }
+
+    #[inline]
+    fn bodies_len(&self) -> usize {
+        self.packed_len() - self.len()
     }
 
     /// Bytes of the allocation.
@@ -88,31 +116,28 @@ impl Listpack {
         self.buf.len()
     }
 
-    /// Whether `more` bytes of entries still fit the format.
+    /// Whether a few more entries of `more` bytes in all still fit the format.
     #[must_use]
     pub fn has_room_for(&self, more: usize) -> bool {
         self.packed_len().saturating_add(more) <= LISTPACK_LEN_MAX
+            && self.len() < LISTPACK_ENTRIES_MAX
     }
 
     /// Heads in reverse order of the entries.
     #[inline]
     fn heads(&self) -> &[u8] {
-        let end = self.buf.len() - self.tail as usize;
-        &self.buf[end - self.count as usize..end]
+        let end = self.buf.len() - usize::from(self.tail);
+        &self.buf[end - self.len()..end]
     }
 
     #[inline]
     fn bodies(&self) -> &[u8] {
-        &self.buf[self.front as usize..][..self.bodies as usize]
+        &self.buf[usize::from(self.front)..][..self.bodies_len()]
     }
 
     #[inline]
     fn head_place(&self, index: usize) -> usize {
-        self.buf.len() - self.tail as usize - 1 - index
-    }
-
-    fn gap(&self) -> usize {
-        self.buf.len() - (self.front + self.bodies + self.count + self.tail) as usize
+        self.buf.len() - usize::from(self.tail) - 1 - index
     }
 
     /// Length of the body of `head` that begins at `at` in `bodies`.
@@ -201,49 +226,93 @@ impl Listpack {
         None
     }
 
-    /// Moves everything to a buffer with room for one insertion of `heads` and `body` bytes.
+    /// Rebuilds the whole with `entry`, if any, in the place of `count` entries from `index`
+    /// on, and new gaps where `side` will need them: the slow way of every change.
     #[cold]
-    fn grow(&mut self, side: Side, heads: usize, body: usize) {
-        let used = self.packed_len();
-        let capacity = capacity_for(used + heads + body);
-        assert!(u32::try_from(capacity).is_ok(), "Invariant: a listpack stays below 4 GiB");
-        let spare = capacity - used - heads - body;
-        match side {
-            // What is spare goes half to bodies, half to heads, for short entries use both alike.
-            Side::Front => self.relocate(capacity, body + spare - spare / 4, heads + spare / 4),
-            Side::Back => self.relocate(capacity, 0, 0),
+    fn splice(&mut self, index: usize, count: usize, entry: Option<&Packed<'_>>, side: Side) {
+        let at = self.offset(index);
+        let end = at + self.bodies_between(index, count, at);
+        let body = entry.map_or(0, Packed::body_len);
+        let heads = self.len() - count + usize::from(entry.is_some());
+        assert!(
+            u16::try_from(heads).is_ok(),
+            "Invariant: who fills a listpack heeds LISTPACK_ENTRIES_MAX"
+        );
+        let used = self.bodies_len() - (end - at) + body + heads;
+        let capacity = capacity_for(used);
+        // Of the spare room a quarter goes to heads, for entries are seldom shorter than three
+        // bytes.
+        let (front, tail) = match side {
+            Side::Front => (capacity - used - (capacity - used) / 4, (capacity - used) / 4),
+            Side::Back => (0, 0),
+        };
+        let mut buf = vec![0; capacity].into_boxed_slice();
+        let (before, after) = (&self.bodies()[..at], &self.bodies()[end..]);
+        let place = front + at;
+        buf[front..place].copy_from_slice(before);
+        if let Some(entry) = entry {
+            entry.write(&mut buf[place..place + body]);
         }
+        buf[place + body..][..after.len()].copy_from_slice(after);
+        let old = self.heads();
+        let heads_end = capacity - tail;
+        buf[heads_end - index..heads_end].copy_from_slice(&old[old.len() - index..]);
+        let mut place = heads_end - index;
+        if let Some(entry) = entry {
+            place -= 1;
+            buf[place] = entry.head;
+        }
+        let later = &old[..old.len() - index - count];
+        buf[place - later.len()..place].copy_from_slice(later);
+        *self = Self {
+            buf,
+            front: gap_of(front),
+            gap: gap_of(capacity - used - front - tail),
+            count: heads as u16,
+            tail: gap_of(tail),
+        };
     }
 
-    fn relocate(&mut self, capacity: usize, front: usize, tail: usize) {
+    /// Bytes of the bodies of `count` entries from `index` on, the first of which is at `at`.
+    fn bodies_between(&self, index: usize, count: usize, at: usize) -> usize {
+        let bodies = self.bodies();
+        let heads = &self.heads()[self.len() - index - count..self.len() - index];
+        let end = heads.iter().rev().fold(at, |end, head| end + Self::len_at(bodies, *head, end));
+        end - at
+    }
+
+    /// Moves everything to an allocation of `capacity` bytes, which must be enough.
+    fn relocate(&mut self, capacity: usize) {
+        let used = self.packed_len();
         let mut buf = vec![0; capacity].into_boxed_slice();
-        buf[front..front + self.bodies as usize].copy_from_slice(self.bodies());
-        let end = capacity - tail;
-        buf[end - self.len()..end].copy_from_slice(self.heads());
-        self.buf = buf;
-        self.front = front as u32;
-        self.tail = tail as u32;
+        buf[..self.bodies_len()].copy_from_slice(self.bodies());
+        buf[capacity - self.len()..].copy_from_slice(self.heads());
+        let gap = gap_of(capacity - used);
+        *self = Self { buf, front: 0, gap, count: self.count, tail: 0 };
     }
 
     /// Gives back the room that no entry uses.
     pub fn shrink_to_fit(&mut self) {
         if self.buf.len() > self.packed_len() {
-            self.relocate(self.packed_len(), 0, 0);
+            self.relocate(self.packed_len());
         }
     }
 
+    #[inline]
     fn shrink_if_sparse(&mut self) {
         /// Below this nothing is worth a move.
         const SMALL: usize = 64;
         if self.buf.len() > SMALL && self.packed_len() < self.buf.len() / 4 {
-            self.relocate(capacity_for(self.packed_len()), 0, 0);
+            self.relocate(capacity_for(self.packed_len()));
         }
     }
 
-    /// Makes sure that `more` bytes of entries can be pushed at the back without a move.
+    /// Makes sure, unless it is much, that `more` bytes of entries can be pushed at the back
+    /// without a move.
     pub fn reserve(&mut self, more: usize) {
-        if self.gap() < more {
-            self.grow(Side::Back, 0, more);
+        const MUCH: usize = GAP_MAX / 2;
+        if usize::from(self.gap) < more && more <= MUCH {
+            self.relocate(capacity_for(self.packed_len() + more));
         }
     }
 
@@ -257,14 +326,14 @@ impl Listpack {
     #[inline]
     pub fn push_back_packed(&mut self, entry: &Packed<'_>) {
         let body = entry.body_len();
-        if self.gap() <= body {
-            self.grow(Side::Back, 1, body);
+        if usize::from(self.gap) <= body || self.count == u16::MAX {
+            return self.splice(self.len(), 0, Some(entry), Side::Back);
         }
-        let at = (self.front + self.bodies) as usize;
+        let at = usize::from(self.front) + self.bodies_len();
         entry.write(&mut self.buf[at..at + body]);
         let place = self.head_place(self.len());
         self.buf[place] = entry.head;
-        self.bodies += body as u32;
+        self.gap -= body as u16 + 1;
         self.count += 1;
     }
 
@@ -278,14 +347,13 @@ impl Listpack {
     #[inline]
     pub fn push_front_packed(&mut self, entry: &Packed<'_>) {
         let body = entry.body_len();
-        if (self.front as usize) < body || self.tail == 0 {
-            self.grow(Side::Front, 1, body);
+        if usize::from(self.front) < body || self.tail == 0 || self.count == u16::MAX {
+            return self.splice(0, 0, Some(entry), Side::Front);
         }
-        self.front -= body as u32;
+        self.front -= body as u16;
         self.tail -= 1;
-        self.bodies += body as u32;
         self.count += 1;
-        let at = self.front as usize;
+        let at = usize::from(self.front);
         entry.write(&mut self.buf[at..at + body]);
         let place = self.head_place(0);
         self.buf[place] = entry.head;
@@ -298,23 +366,24 @@ impl Listpack {
 
     /// Inserts an entry that is already encoded.
     pub fn insert_packed(&mut self, index: usize, entry: &Packed<'_>) {
-        if index == 0 {
+        if index == 0 && self.front > 0 {
             return self.push_front_packed(entry);
         }
         let body = entry.body_len();
-        if self.gap() <= body {
-            self.grow(Side::Back, 1, body);
+        if usize::from(self.gap) <= body || self.count == u16::MAX {
+            return self.splice(index, 0, Some(entry), Side::Back);
         }
-        let at = self.front as usize + self.offset(index);
-        let end = (self.front + self.bodies) as usize;
+        let front = usize::from(self.front);
+        let at = front + self.offset(index);
+        let end = front + self.bodies_len();
         self.buf.copy_within(at..end, at + body);
         entry.write(&mut self.buf[at..at + body]);
-        let heads_end = self.head_place(0) + 1;
+        let heads_end = self.buf.len() - usize::from(self.tail);
         let heads_start = heads_end - self.len();
         self.buf.copy_within(heads_start..heads_end - index, heads_start - 1);
         let place = self.head_place(index);
         self.buf[place] = entry.head;
-        self.bodies += body as u32;
+        self.gap -= body as u16 + 1;
         self.count += 1;
     }
 
@@ -330,18 +399,18 @@ impl Listpack {
         let at = self.offset(index);
         let old = Self::len_at(self.bodies(), self.buf[place], at);
         let new = entry.body_len();
-        if new > old && self.gap() < new - old {
-            self.grow(Side::Back, 0, new - old);
+        let room = usize::from(self.gap) + old;
+        if room < new || room - new > GAP_MAX {
+            return self.splice(index, 1, Some(entry), Side::Back);
         }
-        let at = self.front as usize + at;
-        let end = (self.front + self.bodies) as usize;
+        let front = usize::from(self.front);
+        let (at, end) = (front + at, front + self.bodies_len());
         if new != old {
             self.buf.copy_within(at + old..end, at + new);
         }
         entry.write(&mut self.buf[at..at + new]);
-        let place = self.head_place(index);
         self.buf[place] = entry.head;
-        self.bodies = self.bodies - old as u32 + new as u32;
+        self.gap = gap_of(room - new);
         self.shrink_if_sparse();
     }
 
@@ -357,70 +426,74 @@ impl Listpack {
             return;
         }
         let at = self.offset(index);
-        let mut end = at;
-        for index in index..index + count {
-            end += Self::len_at(self.bodies(), self.buf[self.head_place(index)], end);
-        }
-        let (front, bodies) = (self.front as usize, self.bodies as usize);
-        let heads_end = self.head_place(0) + 1;
-        let heads_start = heads_end - self.len();
+        let gone = self.bodies_between(index, count, at);
+        let (front, bodies) = (usize::from(self.front), self.bodies_len());
+        let heads_end = self.buf.len() - usize::from(self.tail);
         if index * 2 < self.len() - count {
-            self.buf.copy_within(front..front + at, front + end - at);
+            let tail = usize::from(self.tail) + count;
+            if front + gone > GAP_MAX || tail > GAP_MAX {
+                return self.splice(index, count, None, Side::Back);
+            }
+            self.buf.copy_within(front..front + at, front + gone);
             self.buf.copy_within(heads_end - index..heads_end, heads_end - index - count);
-            self.front += (end - at) as u32;
-            self.tail += count as u32;
+            self.front = gap_of(front + gone);
+            self.tail = gap_of(tail);
         } else {
-            self.buf.copy_within(front + end..front + bodies, front + at);
-            let behind = heads_end - index - count;
-            self.buf.copy_within(heads_start..behind, heads_start + count);
+            let gap = usize::from(self.gap) + gone + count;
+            if gap > GAP_MAX {
+                return self.splice(index, count, None, Side::Back);
+            }
+            self.buf.copy_within(front + at + gone..front + bodies, front + at);
+            let (start, behind) = (heads_end - self.len(), heads_end - index - count);
+            self.buf.copy_within(start..behind, start + count);
+            self.gap = gap_of(gap);
         }
-        self.bodies -= (end - at) as u32;
-        self.count -= count as u32;
+        self.count -= count as u16;
         self.shrink_if_sparse();
     }
 
     /// Removes the first entry, if there is one.
     #[inline]
     pub fn drop_front(&mut self) {
-        if self.count > 0 {
-            let head = self.buf[self.head_place(0)];
-            let len = Self::len_at(self.bodies(), head, 0);
-            self.front += len as u32;
-            self.bodies -= len as u32;
-            self.count -= 1;
-            self.tail += 1;
-            self.shrink_if_sparse();
+        if self.count == 0 {
+            return;
         }
+        let len = Self::len_at(self.bodies(), self.buf[self.head_place(0)], 0);
+        let front = usize::from(self.front) + len;
+        if front > GAP_MAX || self.tail == u16::MAX {
+            return self.splice(0, 1, None, Side::Back);
+        }
+        self.front = gap_of(front);
+        self.count -= 1;
+        self.tail += 1;
+        self.shrink_if_sparse();
     }
 
     /// Removes the last entry, if there is one.
     #[inline]
     pub fn drop_back(&mut self) {
-        if self.count > 0 {
-            let head = self.buf[self.head_place(self.len() - 1)];
-            let len = Self::len_before(self.bodies(), head, self.bodies as usize);
-            self.bodies -= len as u32;
-            self.count -= 1;
-            self.shrink_if_sparse();
+        let Some(last) = self.len().checked_sub(1) else {
+            return;
+        };
+        let head = self.buf[self.head_place(last)];
+        let gap =
+            usize::from(self.gap) + 1 + Self::len_before(self.bodies(), head, self.bodies_len());
+        if gap > GAP_MAX {
+            return self.splice(last, 1, None, Side::Back);
         }
+        self.gap = gap_of(gap);
+        self.count -= 1;
+        self.shrink_if_sparse();
     }
 
     /// Splits off the entries from `index` on.
     #[must_use]
     pub fn split_off(&mut self, index: usize) -> Self {
-        let mut behind = Self::default();
         let rest = self.iter_from(index);
-        behind.reserve(rest.bodies.len() + rest.heads.len());
-        let (bodies, heads) = (rest.bodies.len(), rest.heads.len());
-        behind.buf[..bodies].copy_from_slice(rest.bodies);
-        let end = behind.buf.len();
-        behind.buf[end - heads..].copy_from_slice(rest.heads);
-        behind.bodies = bodies as u32;
-        behind.count = heads as u32;
-        self.bodies -= bodies as u32;
-        self.count -= heads as u32;
-        self.shrink_if_sparse();
-        behind
+        let buf: Box<[u8]> = [rest.bodies, rest.heads].concat().into();
+        let count = rest.heads.len();
+        self.remove_range(index, count);
+        Self { buf, count: count as u16, ..Self::default() }
     }
 
     /// The heads (in reverse order) and the bodies, for storage; [`Self::from_untrusted`] reads
@@ -465,13 +538,7 @@ impl Listpack {
             return None;
         }
         let buf: Box<[u8]> = [bodies, heads].concat().into();
-        Some(Self {
-            buf,
-            front: 0,
-            bodies: bodies.len() as u32,
-            count: heads.len() as u32,
-            tail: 0,
-        })
+        Some(Self { buf, count: u16::try_from(heads.len()).ok()?, ..Self::default() })
     }
 }
 

@@ -145,6 +145,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_object_stays_small() {
+        // Every key that is no string pays for it.
+        assert!(size_of::<Object>() <= 32, "{}", size_of::<Object>());
+    }
+
+    #[test]
     fn only_canonical_integers_are_integers() {
         for (text, number) in [
             ("0", Some(0)),

@@ -1,7 +1,7 @@
 //! Sets: distinct members, in the encodings OBJECT ENCODING names.
 //!
 //! Integers alone stand in an [`IntSet`], a few short members in a [`Listpack`], all else in a
-//! table. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
+//! `Table`. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
 //! depends on nothing but the commands that built the set: ascending, or the order of insertion
 //! in which a removal puts the last member in the place of the removed one.
 
@@ -12,7 +12,7 @@ use table::Table;
 use super::integer_text;
 use super::intset::IntSet;
 pub use super::listpack::Entry;
-use super::listpack::{Listpack, Packed};
+use super::listpack::{LISTPACK_ENTRIES_MAX, Listpack, Packed};
 use super::members::content_digest;
 use crate::limits::Limits;
 
@@ -53,7 +53,7 @@ impl Set {
             && let Some(number) = integer_text(first)
         {
             Self::Ints(IntSet::with_capacity(count, number))
-        } else if count <= bound(limits.set_max_listpack_entries()) {
+        } else if count <= bound(limits.set_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2) {
             Self::Pack(Listpack::new())
         } else {
             Self::Table(Box::new(Table::with_capacity(count)))
@@ -70,7 +70,9 @@ impl Set {
     pub fn expect(&mut self, count: usize, limits: &Limits) {
         let too_many = match self {
             Self::Ints(_) => count > intset_max(limits),
-            Self::Pack(_) => count > bound(limits.set_max_listpack_entries()),
+            Self::Pack(_) => {
+                count > bound(limits.set_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
+            }
             Self::Table(_) => false,
         };
         if too_many {
@@ -130,7 +132,8 @@ impl Set {
                 if pack.find(&packed, 0, 1).is_some() {
                     return false;
                 }
-                if pack.len() < bound(limits.set_max_listpack_entries())
+                if pack.len()
+                    < bound(limits.set_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
                     && member.len() <= bound(limits.set_max_listpack_value())
                     && pack.has_room_for(packed.packed_len())
                 {
@@ -173,7 +176,7 @@ impl Set {
             .map(|number| itoa::Buffer::new().format(number).len())
             .max();
         let value_max = bound(limits.set_max_listpack_value());
-        if ints.len() < bound(limits.set_max_listpack_entries())
+        if ints.len() < bound(limits.set_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
             && member.len() <= value_max
             && digits.unwrap_or(0) <= value_max
         {

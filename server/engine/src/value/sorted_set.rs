@@ -1,6 +1,6 @@
 //! Sorted sets: members ordered by score, then by their bytes.
 //!
-//! A few short members stand in one listpack, all else in a table; conversion happens at
+//! A few short members stand in one listpack, all else in a `Table`; conversion happens at
 //! Redis's limits and only upward. Ranks count from 0 in ascending order. Scores are never NaN,
 //! and 0 equals -0.
 
@@ -10,7 +10,7 @@ mod tree;
 
 use table::Table;
 
-use super::listpack::{Entry, Iter, Listpack};
+use super::listpack::{Entry, Iter, LISTPACK_ENTRIES_MAX, Listpack};
 use super::members::{Members, content_digest};
 use crate::limits::Limits;
 
@@ -76,7 +76,7 @@ impl SortedSet {
     /// An empty set, encoded for about `count` members of about `member_len` bytes.
     #[must_use]
     pub fn for_members(count: usize, member_len: usize, limits: &Limits) -> Self {
-        if count <= limit(limits.zset_max_listpack_entries())
+        if count <= limit(limits.zset_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
             && member_len <= limit(limits.zset_max_listpack_value())
         {
             Self::default()
@@ -87,7 +87,7 @@ impl SortedSet {
 
     /// Prepares for `count` members to be added.
     pub fn expect(&mut self, count: usize, limits: &Limits) {
-        if count > limit(limits.zset_max_listpack_entries()) {
+        if count > limit(limits.zset_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2) {
             self.become_table(count);
         }
     }
@@ -136,7 +136,7 @@ impl SortedSet {
                 pack::insert(pack, member, after);
                 return Upsert::Changed;
             }
-            if self.len() < limit(limits.zset_max_listpack_entries())
+            if self.len() < limit(limits.zset_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
                 && member.len() <= limit(limits.zset_max_listpack_value())
                 && let Self::Pack(pack) = self
                 && pack.has_room_for(member.len() + 2 * SCORE_LEN)
@@ -388,7 +388,8 @@ impl Accumulator {
         self.members.scan(0, usize::MAX, |handle| {
             longest = longest.max(self.members.member(handle).len());
         });
-        let small = self.len() <= limit(limits.zset_max_listpack_entries())
+        let small = self.len()
+            <= limit(limits.zset_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2)
             && longest <= limit(limits.zset_max_listpack_value());
         let table = Table::from_members(self.members);
         if !small {

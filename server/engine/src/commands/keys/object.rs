@@ -13,7 +13,7 @@ const EMBSTR_LEN_MAX: usize = 44;
 const ACCESS_CLOCK_MASK: u32 = 0x00ff_ffff;
 
 /// The name OBJECT ENCODING gives a record's value.
-fn encoding_name(record: &Record) -> &'static str {
+pub(crate) fn encoding_of(record: &Record) -> &'static str {
     match record.value() {
         Value::Integer(_) => "int",
         Value::String(bytes) if record.is_raw() || bytes.len() > EMBSTR_LEN_MAX => "raw",
@@ -24,7 +24,7 @@ fn encoding_name(record: &Record) -> &'static str {
 
 /// `OBJECT ENCODING key`: the encoding's name, or nil. O(1).
 fn encoding(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(Reply::bulk_or_nil(view.peek(args[2]).map(|record| encoding_name(record).as_bytes())))
+    Ok(Reply::bulk_or_nil(view.peek(args[2]).map(|record| encoding_of(record).as_bytes())))
 }
 
 /// `OBJECT REFCOUNT key`: 1, or nil. O(1).

@@ -166,5 +166,5 @@ fn a_hash_whose_fields_all_expire_gives_its_record_the_last_expiry() {
 
 #[test]
 fn a_small_hash_takes_no_more_room_than_its_listpack() {
-    assert!(size_of::<Hash>() <= 32, "{}", size_of::<Hash>());
+    assert!(size_of::<Hash>() <= 24, "{}", size_of::<Hash>());
 }

@@ -186,5 +186,5 @@ fn the_directive_means_bytes_below_zero_and_entries_above() {
 
 #[test]
 fn a_small_list_takes_no_more_room_than_its_listpack() {
-    assert!(size_of::<List>() <= 32, "{}", size_of::<List>());
+    assert!(size_of::<List>() <= 24, "{}", size_of::<List>());
 }

@@ -27,6 +27,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => vec(any::<u8>(), 0..12),
         1 => vec(any::<u8>(), 180..400),
+        1 => vec(Just(b'z'), 20_000..90_000),
         2 => any::<i64>().prop_map(|n| n.to_string().into_bytes()),
         2 => (any::<i64>(), 0u32..64).prop_map(|(n, s)| (n >> s).to_string().into_bytes()),
     ]
@@ -164,4 +165,18 @@ fn a_step_skips_values() {
     let pack: Listpack = [&b"a"[..], b"b", b"b", b"a"].into_iter().collect();
     assert_eq!(pack.find(&Packed::new(b"b"), 0, 2), Some(2));
     assert_eq!(pack.find(&Packed::new(b"a"), 1, 2), Some(3));
+}
+
+#[test]
+fn gaps_stay_small_whatever_is_removed() {
+    let long = vec![b'x'; 70_000];
+    let mut pack: Listpack = [&long[..], b"a", &long, b"b"].into_iter().collect();
+    pack.replace(0, b"short");
+    pack.drop_back();
+    pack.drop_back();
+    assert_eq!(texts(&pack), [b"short".to_vec(), b"a".to_vec()]);
+    pack.push_front(&long);
+    pack.drop_front();
+    assert_eq!(pack.memory_len() / 100, 0, "{}", pack.memory_len());
+    assert_eq!(size_of::<Listpack>(), 24);
 }

@@ -1,0 +1,170 @@
+//! CONFIG, and what the directives set beyond the config room.
+
+use std::sync::Arc;
+
+use holdfast_engine::command::{Command, Flags, Group};
+use holdfast_engine::{CommandError, Reply};
+
+use crate::config::commands;
+use crate::config::rewrite::rewrite;
+use crate::config::settings::{Origin, Settings};
+use crate::node::Node;
+use crate::route::{Answer, Call, ServerCommand};
+
+/// The directives whose values the engine keeps a copy of.
+const ENGINE_LIMITS: &[&str] = &[
+    "proto-max-bulk-len",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "list-max-listpack-size",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "lua-memory-limit",
+    "maxmemory-policy",
+];
+
+/// Hands the engine its limits, now and at every CONFIG SET.
+pub fn connect(node: &Arc<Node>) {
+    hand_over(node, &node.settings);
+    let weak = Arc::downgrade(node);
+    node.config.on_change(ENGINE_LIMITS, move |settings| {
+        if let Some(node) = weak.upgrade() {
+            hand_over(&node, settings);
+        }
+        Ok(())
+    });
+}
+
+fn hand_over(node: &Node, settings: &Settings) {
+    use crate::config::settings::EvictionPolicy::{AllKeysLfu, VolatileLfu};
+    let limits = node.engine.keyspace().limits();
+    let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let lfu = matches!(settings.maxmemory_policy(), AllKeysLfu | VolatileLfu);
+    for (name, value) in [
+        ("proto-max-bulk-len", clamp(settings.proto_max_bulk_len())),
+        ("hash-max-listpack-entries", clamp(settings.hash_max_listpack_entries())),
+        ("hash-max-listpack-value", clamp(settings.hash_max_listpack_value())),
+        ("list-max-listpack-size", i64::from(settings.list_max_listpack_size())),
+        ("set-max-intset-entries", clamp(settings.set_max_intset_entries())),
+        ("set-max-listpack-entries", clamp(settings.set_max_listpack_entries())),
+        ("set-max-listpack-value", clamp(settings.set_max_listpack_value())),
+        ("zset-max-listpack-entries", clamp(settings.zset_max_listpack_entries())),
+        ("zset-max-listpack-value", clamp(settings.zset_max_listpack_value())),
+        ("lua-memory-limit", clamp(settings.lua_memory_limit())),
+        ("lfu-policy", i64::from(lfu)),
+    ] {
+        let known = limits.set(name, value);
+        debug_assert!(known, "the engine has no limit {name}");
+    }
+}
+
+/// Where the client of a call connects from.
+pub(super) fn origin(call: &Call<'_>) -> Origin {
+    let client = &call.session.client;
+    let local = client.is_unix
+        || client
+            .addr
+            .parse::<std::net::SocketAddr>()
+            .is_ok_and(|addr| addr.ip().to_canonical().is_loopback());
+    if local { Origin::Local } else { Origin::Remote }
+}
+
+/// `CONFIG GET parameter [parameter ...]`
+fn get(call: &mut Call<'_>) -> Answer {
+    commands::get(&call.node.config, &call.args[2..]).into()
+}
+
+/// `CONFIG SET parameter value [parameter value ...]`
+fn set(call: &mut Call<'_>) -> Answer {
+    commands::set(&call.node.config, &call.args[2..], origin(call)).into()
+}
+
+/// `CONFIG RESETSTAT`
+fn resetstat(call: &mut Call<'_>) -> Answer {
+    call.node.observe.reset_stats();
+    Reply::Ok.into()
+}
+
+/// `CONFIG REWRITE`
+fn rewrite_file(call: &mut Call<'_>) -> Answer {
+    // It syncs a file: other tasks of this worker go on elsewhere meanwhile.
+    if tokio::runtime::Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
+    {
+        return tokio::task::block_in_place(|| rewrite(&call.node.config)).into();
+    }
+    rewrite(&call.node.config).into()
+}
+
+/// `CONFIG HELP`
+fn help(_call: &mut Call<'_>) -> Answer {
+    commands::help().into()
+}
+
+const FLAGS: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE);
+
+const fn sub(name: &'static str, arity: i32) -> Command {
+    Command::server(name, arity, Group::Server).of("config").flags(FLAGS)
+}
+
+const CONFIG: &[ServerCommand] = &[
+    ServerCommand::new(
+        sub("get", -3).doc(
+            "2.0.0",
+            "O(N) when N is the number of configuration parameters provided",
+            "parameter [parameter ...]",
+            "Returns the effective values of configuration parameters.",
+        ),
+        get,
+    ),
+    ServerCommand::new(
+        Command::server("help", 2, Group::Server)
+            .of("config")
+            .flags(Flags::LOADING)
+            .flags(Flags::STALE)
+            .doc("5.0.0", "O(1)", "", "Returns helpful text about the different subcommands."),
+        help,
+    ),
+    ServerCommand::new(
+        sub("resetstat", 2).doc("2.0.0", "O(1)", "", "Resets the server's statistics."),
+        resetstat,
+    ),
+    ServerCommand::new(
+        sub("rewrite", 2).doc("2.8.0", "O(1)", "", "Persists the effective configuration to file."),
+        rewrite_file,
+    ),
+    ServerCommand::new(
+        sub("set", -4).doc(
+            "2.0.0",
+            "O(N) when N is the number of configuration parameters provided",
+            "parameter value [parameter value ...]",
+            "Sets configuration parameters in-flight.",
+        ),
+        set,
+    ),
+];
+
+/// An option that is a switch: `ON` or `OFF`.
+pub(super) fn switch(text: &[u8]) -> Result<bool, CommandError> {
+    if text.eq_ignore_ascii_case(b"on") {
+        Ok(true)
+    } else if text.eq_ignore_ascii_case(b"off") {
+        Ok(false)
+    } else {
+        Err(CommandError::SYNTAX)
+    }
+}
+
+/// The rows of this file.
+pub const ROWS: &[ServerCommand] = &[ServerCommand::container(
+    Command::container("config", Group::Server, &[]).doc(
+        "2.0.0",
+        "Depends on subcommand.",
+        "",
+        "A container for server configuration commands.",
+    ),
+    CONFIG,
+)];

@@ -1,0 +1,145 @@
+//! DEBUG: what test suites and investigators lean on.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use holdfast_engine::command::{Args, Command, Flags, Group};
+use holdfast_engine::value::number::parse_f64;
+use holdfast_engine::{Blob, CommandError, Reply};
+
+use crate::route::{Answer, Call, ServerCommand, Waiting};
+
+/// Longest DEBUG SLEEP: a day.
+const SLEEP_S_MAX: f64 = 86_400.0;
+
+/// `DEBUG subcommand [argument ...]`
+fn debug(call: &mut Call<'_>) -> Answer {
+    let exposure = call.node.settings.enable_debug_command();
+    if !exposure.admits(super::config::origin(call)) {
+        return CommandError::known(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
+             you can run it from a local connection, otherwise you need to set this option in the \
+             configuration file, and then restart the server.",
+        )
+        .into();
+    }
+    let args = call.args;
+    match (args[1].to_ascii_lowercase().as_slice(), &args[2..]) {
+        (b"help", []) => super::help_reply(super::help_texts::DEBUG),
+        (b"sleep", [seconds]) => sleep(seconds, call.in_transaction),
+        (b"set-active-expire", [on]) => {
+            call.node.active_expire.store(*on != b"0", Relaxed);
+            Reply::Ok.into()
+        }
+        (b"object", [key]) => object(call, key),
+        (b"digest", []) => {
+            Reply::Simple(digest_text(call.node.engine.keyspace().digest(call.node.now())).into())
+                .into()
+        }
+        (b"digest-value", keys) if !keys.is_empty() => digest_values(call, keys),
+        (b"log", [text]) => {
+            tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(text));
+            Reply::Ok.into()
+        }
+        (b"error", [text]) => CommandError::new(String::from_utf8_lossy(text).into_owned()).into(),
+        (b"protocol", [what]) => protocol(what),
+        (b"change-repl-id" | b"jmap", []) if args[1].len() > 4 => Reply::Ok.into(),
+        (b"quicklist-packed-threshold" | b"set-disable-deny-scripts" | b"replicate", [_]) => {
+            Reply::Ok.into()
+        }
+        (b"reload" | b"loadaof", _) => {
+            CommandError::known("ERR Holdfast cannot save its data set in memory mode").into()
+        }
+        (b"htstats" | b"htstats-key" | b"listpack" | b"ziplist", _) => CommandError::known(
+            "ERR Holdfast's tables are not Redis's: there is nothing of this kind to show",
+        )
+        .into(),
+        _ => {
+            let name = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
+            CommandError::new(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
+            ))
+            .into()
+        }
+    }
+}
+
+/// `DEBUG SLEEP seconds`: this client alone sleeps; no other is held up.
+fn sleep(seconds: &[u8], in_transaction: bool) -> Answer {
+    let seconds = parse_f64(seconds).unwrap_or(0.0).clamp(0.0, SLEEP_S_MAX);
+    if in_transaction || seconds == 0.0 {
+        return Reply::Ok.into();
+    }
+    Answer::Wait(Waiting::Sleep(Duration::from_secs_f64(seconds), Reply::Ok))
+}
+
+fn digest_text(digest: u64) -> String {
+    // As long as Redis's, which is a SHA1.
+    format!("{digest:040x}")
+}
+
+fn object(call: &Call<'_>, key: &[u8]) -> Answer {
+    let now = call.node.now();
+    let Some(seen) = call.node.engine.describe(call.session.db, key, now) else {
+        return CommandError::NO_SUCH_KEY.into();
+    };
+    Reply::Simple(
+        format!(
+            "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+            seen.encoding, seen.memory_len, seen.access, seen.idle_s
+        )
+        .into(),
+    )
+    .into()
+}
+
+fn digest_values(call: &Call<'_>, keys: Args<'_>) -> Answer {
+    let now = call.node.now();
+    let digests = keys.iter().map(|key| {
+        let digest = call.node.engine.describe(call.session.db, key, now);
+        Reply::Simple(digest_text(digest.map_or(0, |seen| seen.digest)).into())
+    });
+    Reply::Array(digests.collect()).into()
+}
+
+/// `DEBUG PROTOCOL type`: a reply of each type, for client authors.
+fn protocol(what: &[u8]) -> Answer {
+    let numbers = |n: i64| (0..n).map(Reply::Integer).collect::<Vec<_>>();
+    match what.to_ascii_lowercase().as_slice() {
+        b"string" => Reply::bulk(b"Hello World"),
+        b"integer" => Reply::Integer(12345),
+        b"double" => Reply::Double(3.141),
+        b"null" => Reply::Nil,
+        b"array" => Reply::Array(numbers(3)),
+        b"set" => Reply::Set(numbers(3)),
+        b"map" => Reply::Map((0..3).map(|n| (Reply::Integer(n), Reply::Bool(n == 1))).collect()),
+        b"push" => Reply::Push(vec![Reply::bulk(b"server-cpu-usage"), Reply::Integer(42)]),
+        b"verbatim" => Reply::Verbatim(Blob::copy_from(b"This is a verbatim\nstring")),
+        b"bignum" => Reply::BigNumber(Blob::copy_from(b"1234567999999999999999999999999999999")),
+        b"true" => Reply::Bool(true),
+        b"false" => Reply::Bool(false),
+        b"attrib" => Reply::bulk(b"Some real reply following the attribute"),
+        _ => {
+            return CommandError::known(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|\
+                 double|null|array|set|map|attrib|push|verbatim|true|false",
+            )
+            .into();
+        }
+    }
+    .into()
+}
+
+/// The rows of this file.
+pub const ROWS: &[ServerCommand] = &[ServerCommand::new(
+    Command::server("debug", -2, Group::Server)
+        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE))
+        .doc(
+            "1.0.0",
+            "Depends on subcommand.",
+            "subcommand [argument [argument ...]]",
+            "A container for debugging commands.",
+        )
+        .differs("SLEEP holds up only its own client; what shows Redis's inner tables is refused"),
+    debug,
+)];

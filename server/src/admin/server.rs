@@ -1,0 +1,339 @@
+//! ROLE, WAIT, SHUTDOWN, LOLWUT, MONITOR and what else concerns the server as a whole.
+
+use std::time::Duration;
+
+use holdfast_engine::command::{Command, Flags, Group};
+use holdfast_engine::value::integer_text;
+use holdfast_engine::{CommandError, Reply};
+
+use crate::route::{Answer, Call, ServerCommand, Waiting};
+
+/// `ROLE`
+fn role(_call: &mut Call<'_>) -> Answer {
+    Reply::Array(vec![Reply::bulk(b"master"), Reply::Integer(0), Reply::Array(Vec::new())]).into()
+}
+
+/// A timeout in milliseconds; 0 is without end.
+fn timeout(text: &[u8]) -> Result<Option<Duration>, CommandError> {
+    let ms = integer_text(text)
+        .ok_or(CommandError::known("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| CommandError::known("ERR timeout is negative"))?;
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
+/// `WAIT numreplicas timeout`: how many replicas have what this client wrote: none, as none
+/// are there; a client that asks for more waits for its timeout.
+fn wait(call: &mut Call<'_>) -> Answer {
+    let Some(replicas) = integer_text(call.args[1]) else {
+        return CommandError::NOT_AN_INTEGER.into();
+    };
+    match timeout(call.args[2]) {
+        Err(error) => error.into(),
+        Ok(_) if replicas <= 0 || call.in_transaction => Reply::Integer(0).into(),
+        Ok(timeout) => Answer::Wait(Waiting::Replicas(timeout, Reply::Integer(0))),
+    }
+}
+
+/// `WAITAOF numlocal numreplicas timeout`: whether the local journal, and how many replicas'
+/// journals, hold what this client wrote.
+fn waitaof(call: &mut Call<'_>) -> Answer {
+    let local = match integer_text(call.args[1]) {
+        None => return CommandError::NOT_AN_INTEGER.into(),
+        Some(local @ (0 | 1)) => local,
+        Some(_) => {
+            return CommandError::known("ERR value is out of range, must be between 0 and 1")
+                .into();
+        }
+    };
+    let Some(replicas) = integer_text(call.args[2]) else {
+        return CommandError::NOT_AN_INTEGER.into();
+    };
+    if replicas < 0 {
+        return CommandError::NOT_POSITIVE.into();
+    }
+    let timeout = match timeout(call.args[3]) {
+        Ok(timeout) => timeout,
+        Err(error) => return error.into(),
+    };
+    if local == 1 {
+        return CommandError::known(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        )
+        .into();
+    }
+    let none = Reply::Array(vec![Reply::Integer(0), Reply::Integer(0)]);
+    if replicas == 0 || call.in_transaction {
+        return none.into();
+    }
+    Answer::Wait(Waiting::Replicas(timeout, none))
+}
+
+/// `REPLICAOF host port | NO ONE`
+fn replicaof(call: &mut Call<'_>) -> Answer {
+    if call.args[1].eq_ignore_ascii_case(b"no") && call.args[2].eq_ignore_ascii_case(b"one") {
+        return Reply::Ok.into();
+    }
+    CommandError::known("ERR asynchronous replication is not supported by Holdfast").into()
+}
+
+/// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`
+fn shutdown(call: &mut Call<'_>) -> Answer {
+    let (mut save, mut nosave, mut abort) = (false, false, false);
+    for option in &call.args[1..] {
+        match option.to_ascii_lowercase().as_slice() {
+            b"nosave" => nosave = true,
+            b"save" => save = true,
+            b"now" | b"force" => {}
+            b"abort" => abort = true,
+            _ => return CommandError::SYNTAX.into(),
+        }
+    }
+    if (abort && call.args.len() > 2) || (save && nosave) {
+        return CommandError::SYNTAX.into();
+    }
+    if abort {
+        return CommandError::known("ERR No shutdown in progress.").into();
+    }
+    if save {
+        return not_saved().into();
+    }
+    call.session.closing = true;
+    call.node.request_shutdown();
+    Answer::Many(Vec::new())
+}
+
+fn not_saved() -> CommandError {
+    CommandError::known("ERR Holdfast cannot save its data set in memory mode")
+}
+
+/// `SAVE`, `BGSAVE`, `BGREWRITEAOF`: nothing is saved in memory mode, and they say so.
+fn save(_call: &mut Call<'_>) -> Answer {
+    not_saved().into()
+}
+
+/// `LASTSAVE`: when the server started, for it has saved nothing since.
+fn lastsave(call: &mut Call<'_>) -> Answer {
+    Reply::Integer(call.node.started_unix_s as i64).into()
+}
+
+/// `LOLWUT [VERSION version]`
+fn lolwut(call: &mut Call<'_>) -> Answer {
+    if let [_, option, version, ..] = call.args
+        && option.eq_ignore_ascii_case(b"version")
+        && integer_text(version).is_none()
+    {
+        return CommandError::NOT_AN_INTEGER.into();
+    }
+    const PICTURE: &str = "\
+        \x20      .--.\n\
+        \x20     / .. \\\n\
+        \x20     | || |\n\
+        \x20   .-'----'-.\n\
+        \x20   |  .--.  |\n\
+        \x20   |  '||'  |   hold fast\n\
+        \x20   |   ''   |\n\
+        \x20   '--------'\n";
+    let text = format!(
+        "{PICTURE}\nRedis ver. {} (Holdfast {})\n",
+        super::connection::REDIS_VERSION,
+        env!("CARGO_PKG_VERSION")
+    );
+    Reply::Verbatim(text.into()).into()
+}
+
+/// `MONITOR`: every command from now on.
+fn monitor(call: &mut Call<'_>) -> Answer {
+    if call.in_transaction {
+        return CommandError::known("ERR MONITOR isn't allowed for DENY BLOCKING client").into();
+    }
+    if !call.session.monitor {
+        call.session.monitor = true;
+        call.session.publish();
+        // OK must come before the first line, and lines are queued from now on.
+        call.node.monitors.add(std::sync::Arc::clone(&call.session.client));
+    }
+    Reply::Ok.into()
+}
+
+/// `READONLY`, `READWRITE`, `ASKING`, `CLUSTER …`
+fn cluster(_call: &mut Call<'_>) -> Answer {
+    CommandError::known("ERR This instance has cluster support disabled").into()
+}
+
+/// `MODULE LIST`: none.
+fn module(call: &mut Call<'_>) -> Answer {
+    if call.args[1].eq_ignore_ascii_case(b"list") {
+        return Reply::Array(Vec::new()).into();
+    }
+    CommandError::known("ERR modules are not supported").into()
+}
+
+/// `ACL WHOAMI | CAT [category]`; there is one user.
+fn acl(call: &mut Call<'_>) -> Answer {
+    use crate::route::table;
+    use holdfast_engine::command::categories;
+    match call.args[1].to_ascii_lowercase().as_slice() {
+        b"whoami" => Reply::bulk(b"default").into(),
+        b"users" => Reply::Array(vec![Reply::bulk(b"default")]).into(),
+        b"cat" => {
+            let wanted = call
+                .args
+                .get(2)
+                .map(|name| format!("@{}", String::from_utf8_lossy(name).to_ascii_lowercase()));
+            let mut names = std::collections::BTreeSet::new();
+            for entry in table().entries() {
+                for entry in std::iter::once(entry).chain(&entry.children) {
+                    let of = categories(entry.row);
+                    match &wanted {
+                        None => names.extend(of.iter().map(|name| name[1..].to_owned())),
+                        Some(wanted) if of.contains(&wanted.as_str()) => {
+                            names.insert(entry.full_name.clone());
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+            if names.is_empty() {
+                let name = String::from_utf8_lossy(call.args[2]);
+                return CommandError::new(format!("ERR Unknown category '{name}'")).into();
+            }
+            Reply::Array(names.iter().map(|name| Reply::bulk(name.as_bytes())).collect()).into()
+        }
+        _ => CommandError::known(
+            "ERR only the user 'default' exists here; set its password with requirepass",
+        )
+        .into(),
+    }
+}
+
+const ADMIN: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE);
+
+/// The rows of this file.
+pub const ROWS: &[ServerCommand] = &[
+    ServerCommand::new(
+        Command::server("role", 1, Group::Server)
+            .flags(Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST))
+            .doc("2.8.12", "O(1)", "", "Returns the replication role."),
+        role,
+    ),
+    ServerCommand::new(
+        Command::server("wait", 3, Group::Generic).flags(Flags::BLOCKING).doc(
+            "3.0.0",
+            "O(1)",
+            "numreplicas timeout",
+            "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.",
+        ),
+        wait,
+    ),
+    ServerCommand::new(
+        Command::server("waitaof", 4, Group::Generic).flags(Flags::BLOCKING).doc(
+            "7.2.0",
+            "O(1)",
+            "numlocal numreplicas timeout",
+            "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the master and/or replicas.",
+        ),
+        waitaof,
+    ),
+    ServerCommand::new(
+        Command::server("replicaof", 3, Group::Server)
+            .flags(ADMIN)
+            .doc("5.0.0", "O(1)", "<host port | NO ONE>", "Configures a server as replica of another, or promotes it to a master.")
+            .differs("only `NO ONE`: replication is by Raft, never asynchronous"),
+        replicaof,
+    ),
+    ServerCommand::new(
+        Command::server("slaveof", 3, Group::Server)
+            .flags(ADMIN)
+            .doc("1.0.0", "O(1)", "<host port | NO ONE>", "Sets a Redis server as a replica of another, or promotes it to being a master.")
+            .differs("only `NO ONE`: replication is by Raft, never asynchronous"),
+        replicaof,
+    ),
+    ServerCommand::new(
+        Command::server("shutdown", -1, Group::Server)
+            .flags(ADMIN)
+            .flags(Flags::NO_MULTI)
+            .flags(Flags::ALLOW_BUSY)
+            .doc("1.0.0", "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Synchronously saves the database(s) to disk and shuts down the Redis server.")
+            .differs("`SAVE` is refused in memory mode: nothing can be saved yet"),
+        shutdown,
+    ),
+    ServerCommand::new(
+        Command::server("save", 1, Group::Server)
+            .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_MULTI))
+            .doc("1.0.0", "O(N) where N is the total number of keys in all databases", "", "Synchronously saves the database(s) to disk.")
+            .differs("answers an error: not available in memory mode yet"),
+        save,
+    ),
+    ServerCommand::new(
+        Command::server("bgsave", -1, Group::Server)
+            .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
+            .doc("1.0.0", "O(1)", "[SCHEDULE]", "Asynchronously saves the database(s) to disk.")
+            .differs("answers an error: not available in memory mode yet"),
+        save,
+    ),
+    ServerCommand::new(
+        Command::server("bgrewriteaof", 1, Group::Server)
+            .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
+            .doc("1.0.0", "O(1)", "", "Asynchronously rewrites the append-only file to disk.")
+            .differs("answers an error: not available in memory mode yet"),
+        save,
+    ),
+    ServerCommand::new(
+        Command::server("lastsave", 1, Group::Server)
+            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+            .doc("1.0.0", "O(1)", "", "Returns the Unix timestamp of the last successful save to disk.")
+            .differs("the time of the start, as nothing has been saved since"),
+        lastsave,
+    ),
+    ServerCommand::new(
+        Command::server("lolwut", -1, Group::Server)
+            .flags(Flags::READONLY.with(Flags::FAST))
+            .doc("5.0.0", "", "[VERSION version]", "Displays computer art and the Redis version"),
+        lolwut,
+    ),
+    ServerCommand::new(
+        Command::server("monitor", 1, Group::Server)
+            .flags(ADMIN)
+            .doc("1.0.0", "", "", "Listens for all requests received by the server in real-time."),
+        monitor,
+    ),
+    ServerCommand::new(
+        Command::server("readonly", 1, Group::Cluster)
+            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+            .doc("3.0.0", "O(1)", "", "Enables read-only queries for a connection to a Redis Cluster replica node."),
+        cluster,
+    ),
+    ServerCommand::new(
+        Command::server("readwrite", 1, Group::Cluster)
+            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+            .doc("3.0.0", "O(1)", "", "Enables read-write queries for a connection to a Reids Cluster replica node."),
+        cluster,
+    ),
+    ServerCommand::new(
+        Command::server("asking", 1, Group::Cluster)
+            .flags(Flags::FAST)
+            .doc("3.0.0", "O(1)", "", "Signals that a cluster client is following an -ASK redirect."),
+        cluster,
+    ),
+    ServerCommand::new(
+        Command::server("cluster", -2, Group::Cluster)
+            .flags(Flags::STALE)
+            .doc("3.0.0", "Depends on subcommand.", "subcommand", "A container for Redis Cluster commands.")
+            .differs("not available outside a cluster"),
+        cluster,
+    ),
+    ServerCommand::new(
+        Command::server("module", -2, Group::Server)
+            .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
+            .doc("4.0.0", "Depends on subcommand.", "subcommand", "A container for module commands.")
+            .differs("only `LIST`: modules are not supported"),
+        module,
+    ),
+    ServerCommand::new(
+        Command::server("acl", -2, Group::Server)
+            .flags(ADMIN)
+            .doc("6.0.0", "Depends on subcommand.", "<WHOAMI | USERS | CAT [category]>", "A container for Access List Control commands.")
+            .differs("only `WHOAMI`, `USERS` and `CAT`: the one user is `default`"),
+        acl,
+    ),
+];
