@@ -93,7 +93,7 @@ impl Answer {
             }
             (Self::Bulk(a), Self::Bulk(b)) => {
                 a == b
-                    || (a.contains(&b'.') || b.contains(&b'.'))
+                    || [a, b].iter().any(|text| text.contains(&b'.') || text.contains(&b'e'))
                         && number(a).is_some()
                         && number(a) == number(b)
             }

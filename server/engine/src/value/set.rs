@@ -1,7 +1,7 @@
 //! Sets: distinct members, in the encodings OBJECT ENCODING names.
 //!
 //! Integers alone stand in an [`IntSet`], a few short members in a [`Listpack`], all else in a
-//! table. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
+//! `Table`. Conversion happens at Redis 7.2's limits and only upward. The order of iteration
 //! depends on nothing but the commands that built the set: ascending, or the order of insertion
 //! in which a removal puts the last member in the place of the removed one.
 

@@ -1,6 +1,6 @@
 //! Sorted sets: members ordered by score, then by their bytes.
 //!
-//! A few short members stand in one listpack, all else in a table; conversion happens at
+//! A few short members stand in one listpack, all else in a `Table`; conversion happens at
 //! Redis's limits and only upward. Ranks count from 0 in ascending order. Scores are never NaN,
 //! and 0 equals -0.
 

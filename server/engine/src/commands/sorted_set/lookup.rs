@@ -55,10 +55,13 @@ fn rank(view: &View<'_>, args: Args<'_>, direction: Direction) -> CommandResult 
         [_, _, _] => false,
         [_, _, _, option] if is(option, "WITHSCORE") => true,
         [_, _, _, _] => return Err(CommandError::SYNTAX),
+        // The row's arity bounds the arguments from below only.
         _ => {
-            return Err(CommandError::wrong_arity(
-                &String::from_utf8_lossy(args[0]).to_lowercase(),
-            ));
+            let name = match direction {
+                Direction::Ascending => "zrank",
+                Direction::Descending => "zrevrank",
+            };
+            return Err(CommandError::wrong_arity(name));
         }
     };
     let found = sorted_set_at(view, args[1])?.and_then(|set| {

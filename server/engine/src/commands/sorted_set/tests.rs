@@ -65,7 +65,7 @@ fn scores_ranks_and_counts() {
         ("zrevrank z a withscore", "[3 1.0]"),
         ("zrank z x", "nil"),
         ("zrank z a withscores", "-ERR syntax error"),
-        ("zrank z a withscore x", "-ERR syntax error"),
+        ("zrank z a withscore x", "-ERR wrong number of arguments for 'zrank' command"),
         ("zcount z (1 2", "2"),
         ("zcount z -inf +inf", "4"),
         ("zcount z (2 (2", "0"),
