@@ -94,7 +94,7 @@ impl Node {
             config,
             settings,
         });
-        crate::admin::config::connect(&node);
+        crate::limits::keep(&node);
         node
     }
 

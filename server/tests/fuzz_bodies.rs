@@ -2,8 +2,14 @@
 //! has them. `cargo fuzz` explores further; a finding of its becomes a row here.
 
 #[allow(unreachable_pub, reason = "the fuzz package exports it")]
+#[path = "../../fuzz/src/execute/mod.rs"]
+mod execute;
+#[allow(unreachable_pub, reason = "the fuzz package exports it")]
 #[path = "../../fuzz/src/glob.rs"]
 mod glob;
+#[allow(unreachable_pub, reason = "the fuzz package exports it")]
+#[path = "../../fuzz/src/lua.rs"]
+mod lua;
 #[allow(unreachable_pub, reason = "the fuzz package exports it")]
 #[path = "../../fuzz/src/parser.rs"]
 mod parser;
@@ -63,6 +69,19 @@ proptest! {
     fn glob_body(pattern in tokens(GLOB), text in tokens(GLOB)) {
         let pattern = &pattern[..pattern.len().min(12)];
         glob::run(&[&[pattern.len() as u8], pattern, &text].concat());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #[test]
+    fn execute_body(input in prop::collection::vec(any::<u8>(), 0..600)) {
+        execute::run(&input);
+    }
+
+    #[test]
+    fn lua_body(input in prop::collection::vec(any::<u8>(), 0..40)) {
+        lua::run(&input);
     }
 }
 

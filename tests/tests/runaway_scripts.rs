@@ -38,7 +38,12 @@ fn an_endless_script_is_told_of_and_killed() {
             runaway.send(&["EVAL", endless, "1", "k"]).unwrap();
             let mut c = server.client();
             wait_busy(&mut c);
-            assert!(c.line("PING").is_error("BUSY Redis is busy running a script."));
+            // Ours holds up only those who need what the script holds; Redis holds up everyone.
+            let ping = c.line("PING");
+            match server.kind() {
+                Kind::Ours => assert_eq!(ping.text(), "PONG"),
+                Kind::Oracle => assert!(ping.is_error("BUSY Redis is busy running a script.")),
+            }
             assert!(c.line("SCRIPT KILL").is_ok());
             let reply = runaway.read();
             assert!(
@@ -118,7 +123,7 @@ fn a_string_that_no_memory_holds_is_an_error() {
     for script in [
         "local s = string.rep('x', 1048576) while true do s = s .. s end",
         "local t = {} while true do t[#t + 1] = string.rep('x', 1048576) .. #t end",
-        "return string.rep('x', 1024 * 1024 * 1024 * 1024)",
+        "return string.rep('x', 2000 * 1024 * 1024)",
         "return string.format('%999999999999d', 1)",
     ] {
         let mut c = server.client();

@@ -110,7 +110,7 @@ pub enum Notice {
 /// A blocking command found nothing and would wait for one of its keys.
 ///
 /// The handler's reply is then what a client gets that may not wait (inside MULTI or a script);
-/// one whose time runs out gets a null array. The server parks the session and runs the command again when a
+/// one whose time runs out gets the null array, whatever the command. The server parks the session and runs the command again when a
 /// key it waits for becomes ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {

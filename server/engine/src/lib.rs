@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or draws randomness of its own: what a command needs
 //! of the world (time, seed, who listens) is handed in. Start at [`reply`] and `command`.
 
+mod access;
 mod collections;
 pub mod command;
 pub mod commands;

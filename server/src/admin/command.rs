@@ -108,7 +108,7 @@ fn info(call: &mut Call<'_>) -> Answer {
     if names.is_empty() {
         return command(call);
     }
-    let info = |name: &&[u8]| named(name).map_or(Reply::NilArray, info_of);
+    let info = |name: &&[u8]| named(name).map_or(Reply::Nil, info_of);
     Reply::Array(names.iter().map(info).collect()).into()
 }
 
@@ -298,7 +298,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         docs,
     ),
     ServerCommand::new(
-        sub("getkeys", -3).doc(
+        sub("getkeys", -4).doc(
             "2.8.13",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",
@@ -307,7 +307,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         getkeys,
     ),
     ServerCommand::new(
-        sub("getkeysandflags", -3).doc(
+        sub("getkeysandflags", -4).doc(
             "7.0.0",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",

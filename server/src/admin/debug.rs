@@ -108,7 +108,7 @@ fn protocol(what: &[u8]) -> Answer {
     match what.to_ascii_lowercase().as_slice() {
         b"string" => Reply::bulk(b"Hello World"),
         b"integer" => Reply::Integer(12345),
-        b"double" => Reply::Double(3.141),
+        b"double" => Reply::Double(3141.0 / 1000.0),
         b"null" => Reply::Nil,
         b"array" => Reply::Array(numbers(3)),
         b"set" => Reply::Set(numbers(3)),

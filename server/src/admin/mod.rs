@@ -3,6 +3,7 @@
 pub mod client;
 mod client_list;
 pub mod command;
+pub mod compatibility;
 pub mod config;
 pub mod connection;
 pub mod debug;

@@ -44,7 +44,10 @@ fn debug(call: &mut Call<'_>) -> Answer {
     if call.args[2].eq_ignore_ascii_case(b"no") {
         return Reply::Ok.into();
     }
-    CommandError::known("ERR the Lua debugger is not supported").into()
+    if call.args[2].eq_ignore_ascii_case(b"yes") || call.args[2].eq_ignore_ascii_case(b"sync") {
+        return CommandError::known("ERR the Lua debugger is not supported").into();
+    }
+    CommandError::known("ERR Use SCRIPT DEBUG YES/SYNC/NO").into()
 }
 
 /// `SCRIPT HELP`

@@ -5,7 +5,6 @@ use holdfast_engine::command::{Access, Command, Flags, Group, KeySpec};
 use holdfast_engine::value::glob::Glob;
 use holdfast_engine::{CommandError, Reply};
 
-use crate::resp::Protocol;
 use crate::route::{Answer, Call, ServerCommand};
 
 /// Which of the three kinds of subscription.
@@ -35,12 +34,6 @@ fn count(call: &Call<'_>, kind: Kind) -> Reply {
 }
 
 fn enter(call: &mut Call<'_>, kind: Kind) -> Answer {
-    // In RESP2 nothing tells a message from a reply, so a transaction or a denied context would
-    // leave the client unable to follow.
-    if call.in_transaction && call.session.protocol == Protocol::Resp2 {
-        return CommandError::known("ERR SUBSCRIBE isn't allowed for a DENY BLOCKING client")
-            .into();
-    }
     let mut replies = Vec::with_capacity(call.args.len() - 1);
     for name in &call.args[1..] {
         let subscriptions = &mut call.session.subscriptions;
@@ -120,10 +113,17 @@ fn names(channels: Vec<Bytes>) -> Answer {
     Reply::Array(channels.into_iter().map(|name| Reply::bulk(&name)).collect()).into()
 }
 
+fn wrong_count(name: &[u8]) -> CommandError {
+    let name = String::from_utf8_lossy(name);
+    CommandError::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP."
+    ))
+}
+
 /// `PUBSUB CHANNELS [pattern]`
 fn channels(call: &mut Call<'_>) -> Answer {
     if call.args.len() > 3 {
-        return CommandError::unknown_subcommand("pubsub", call.args[1]).into();
+        return wrong_count(call.args[1]).into();
     }
     let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
     names(call.node.pubsub.channels(glob.as_ref()))
@@ -132,7 +132,7 @@ fn channels(call: &mut Call<'_>) -> Answer {
 /// `PUBSUB SHARDCHANNELS [pattern]`
 fn shardchannels(call: &mut Call<'_>) -> Answer {
     if call.args.len() > 3 {
-        return CommandError::unknown_subcommand("pubsub", call.args[1]).into();
+        return wrong_count(call.args[1]).into();
     }
     let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
     names(call.node.pubsub.shard_channels(glob.as_ref()))

@@ -278,7 +278,6 @@ impl Connection {
         shown.last_used_us.store(self.node.clock.monotonic_us(), Relaxed);
         shown.query_buffer_len.store(self.input.len(), Relaxed);
         shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
-        shown.output_len.store(self.output.len(), Relaxed);
         if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
             self.input = BytesMut::with_capacity(READ_LEN);
         }
@@ -297,6 +296,11 @@ impl Connection {
             Waiting::Sleep(duration, reply) => {
                 let until = Instant::now() + duration;
                 self.wait_until(Some(until)).await?;
+                let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                if let Ok(entry) = table().resolve(&args) {
+                    let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+                    route::tally::note_duration(&self.node, &self.session.client, entry, &args, us);
+                }
                 self.reply(&reply);
             }
             Waiting::Replicas(timeout, reply) => {
@@ -429,6 +433,7 @@ impl Connection {
 
     /// Ends the connection of a client that has let too much output pile up.
     fn check_output_limit(&mut self) -> Result<(), End> {
+        self.session.client.shown.output_len.store(self.output.len(), Relaxed);
         if self.output.is_empty() {
             self.over_soft_limit = None;
             return Ok(());
@@ -487,7 +492,7 @@ fn write_early(stream: &Stream, output: &mut Output) {
 
 /// Starts loading the records that the commands of a pipeline will look at, so that the
 /// misses overlap instead of adding up.
-fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
+pub fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
     let keyspace = node.engine.keyspace();
     for args in commands.iter() {
         if let [name, key, ..] = args

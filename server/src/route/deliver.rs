@@ -80,6 +80,25 @@ pub fn expire_met(
     });
 }
 
+/// Records `keymiss` for the keys that a read did not find: it has no effects of its own.
+pub fn note_misses(
+    node: &Arc<Node>,
+    db: DbIndex,
+    row: &Command,
+    args: Args<'_>,
+    effects: &mut Effects,
+) {
+    if !wanted_events(node).intersects(EventClass::KEY_MISS) {
+        return;
+    }
+    let now = node.now();
+    let _ = row.each_key(args, |index, _| {
+        if node.engine.group_of(db, args[index], now).is_none() {
+            effects.event(EventClass::KEY_MISS, "keymiss", db, args[index]);
+        }
+    });
+}
+
 /// Drops large values on a thread of their own, where no client waits for it.
 pub fn free_elsewhere(garbage: Vec<holdfast_engine::keyspace::Garbage>) {
     static SENDER: std::sync::OnceLock<

@@ -17,7 +17,7 @@ pub mod waiting;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use holdfast_engine::command::{Args, Flags};
+use holdfast_engine::command::{Args, Flags, Handler};
 use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::engine::Outcome;
 use holdfast_engine::{CommandError, Reply};
@@ -66,6 +66,10 @@ pub fn dispatch(
 ) -> Flow {
     match answer(node, session, args, scratch) {
         Ok(Answer::Reply(reply)) => {
+            if session.client.has_pushes() {
+                // A message that the command itself caused comes before its reply.
+                session.client.take_pushes(|bytes| out.push(&bytes));
+            }
             if let Reply::Error(error) = &reply {
                 node.observe.errors.record(error);
             }
@@ -77,6 +81,14 @@ pub fn dispatch(
             }
         }
         Ok(Answer::Wait(waiting)) => return Flow::Wait(waiting),
+        Err(refused) if is_http(args[0]) => {
+            // A browser lured into sending commands here must not get any further.
+            tracing::warn!(
+                client = session.client.id,
+                "possible cross-protocol attack: closing a client that speaks HTTP ({refused})"
+            );
+            session.closing = true;
+        }
         Err(refused) => {
             node.observe.errors.record(&refused);
             send(session, &Reply::error(refused), out);
@@ -84,6 +96,11 @@ pub fn dispatch(
     }
     after_command(session);
     Flow::Done
+}
+
+/// Whether a word begins an HTTP request.
+fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
 }
 
 /// Writes a reply, unless CLIENT REPLY says not to.
@@ -119,7 +136,7 @@ fn answer(
     let entry = match check(node, session, args) {
         Ok(entry) => entry,
         Err(error) => {
-            if session.queue.is_some() && args[0].eq_ignore_ascii_case(b"exec") {
+            if args[0].eq_ignore_ascii_case(b"exec") {
                 // An EXEC that is itself refused ends the transaction, and says both.
                 session.discard();
                 return Err(CommandError::new(format!(
@@ -201,6 +218,12 @@ fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
     node.monitors.show(unix_us, session.db, &from, &shown);
 }
 
+/// PING's reply to a RESP2 subscriber, who tells replies from messages by their shape.
+pub(crate) fn subscriber_pong(args: Args<'_>) -> Reply {
+    let text = args.get(1).copied().unwrap_or_default();
+    Reply::Array(vec![Reply::bulk(b"pong"), Reply::bulk(text)])
+}
+
 /// Runs an entry, counts and times it.
 #[inline]
 fn run_entry(
@@ -214,9 +237,8 @@ fn run_entry(
     session.client.shown.last_command.store(u32::from(entry.id) + 1, Relaxed);
     let answer = match entry.run {
         Run::Engine if session.in_subscriber_mode() => {
-            // Only PING comes here: a RESP2 subscriber can tell replies from messages by shape.
-            let text = args.get(1).copied().unwrap_or_default();
-            Answer::Reply(Reply::Array(vec![Reply::bulk(b"pong"), Reply::bulk(text)]))
+            // Only PING is let through to the engine then.
+            Answer::Reply(subscriber_pong(args))
         }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
         Run::Server(run) => {
@@ -270,6 +292,9 @@ fn finish(
     if outcome.overdue {
         deliver::expire_met(node, session.db, entry.row, args, effects);
     }
+    if outcome.misses > 0 && matches!(entry.row.handler, Handler::Read(_)) {
+        deliver::note_misses(node, session.db, entry.row, args, effects);
+    }
     if let Some(wait) = effects.wait.take() {
         return waiting_for_keys(wait);
     }
@@ -280,8 +305,7 @@ fn finish(
     Answer::Reply(outcome.reply)
 }
 
-/// The answer of a blocking command that found nothing. Whoever waits in vain gets a null array,
-/// as in Redis; the handler's reply is for those who may not wait, and differs (BLMOVE in MULTI).
+/// The answer of a blocking command that found nothing.
 pub(crate) fn waiting_for_keys(wait: Wait) -> Answer {
     let timeout = wait.timeout_ms.map(std::time::Duration::from_millis);
     Answer::Wait(Waiting::Keys { timeout, reply: Reply::NilArray })

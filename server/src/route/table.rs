@@ -141,11 +141,31 @@ impl Entry {
 pub struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<&'static [u8], usize, FixedState>,
+    /// Names of up to eight bytes, nearly all that are hot: by the name as one word, the place of
+    /// the entry plus one; 0 is free. Open addressing, far from full.
+    short: Box<[u16; SHORT_SLOTS]>,
     names: Vec<String>,
 }
 
 /// Longest command name; anything longer is unknown without a look.
 const NAME_LEN_MAX: usize = 32;
+
+/// Places for short names; a few hundred are taken.
+const SHORT_SLOTS: usize = 2048;
+
+/// A name of up to eight bytes as one word, the same in any case of its letters.
+#[inline]
+fn fold(name: &[u8]) -> Option<u64> {
+    let mut bytes = [0; 8];
+    bytes.get_mut(..name.len())?.copy_from_slice(name);
+    // Folds more than letters; the comparison of the whole name tells those apart.
+    Some(u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020)
+}
+
+#[inline]
+fn slot(word: u64) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SHORT_SLOTS.trailing_zeros())) as usize
+}
 
 /// The table; built at the first call.
 #[must_use]
@@ -156,8 +176,12 @@ pub fn table() -> &'static Table {
 
 impl Table {
     fn new(families: &[&'static [ServerCommand]]) -> Self {
-        let mut table =
-            Self { entries: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
+        let mut table = Self {
+            entries: Vec::new(),
+            by_name: HashMap::default(),
+            names: Vec::new(),
+            short: Box::new([0; SHORT_SLOTS]),
+        };
         for row in holdfast_engine::engine::table().rows() {
             let entry = table.engine_entry(row);
             table.add(entry);
@@ -210,6 +234,13 @@ impl Table {
     fn add(&mut self, entry: Entry) {
         let before = self.by_name.insert(entry.row.name.as_bytes(), self.entries.len());
         assert!(before.is_none(), "Invariant: one row per command, not so {}", entry.row.name);
+        if let Some(word) = fold(entry.row.name.as_bytes()) {
+            let mut at = slot(word);
+            while self.short[at] != 0 {
+                at = (at + 1) % SHORT_SLOTS;
+            }
+            self.short[at] = self.entries.len() as u16 + 1;
+        }
         self.entries.push(entry);
     }
 
@@ -229,6 +260,20 @@ impl Table {
     #[inline]
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&Entry> {
+        let Some(word) = fold(name) else { return self.find_long(name) };
+        let mut at = slot(word);
+        loop {
+            let index = usize::from(self.short[at].checked_sub(1)?);
+            let entry = &self.entries[index];
+            if entry.row.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(entry);
+            }
+            at = (at + 1) % SHORT_SLOTS;
+        }
+    }
+
+    #[cold]
+    fn find_long(&self, name: &[u8]) -> Option<&Entry> {
         let mut lower = [0; NAME_LEN_MAX];
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
@@ -283,4 +328,27 @@ fn unknown_command(args: Args<'_>) -> CommandError {
         "ERR unknown command '{}', with args beginning with: {beginning}",
         shown(args[0])
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_and_no_other() {
+        for entry in table().entries() {
+            let name = entry.row.name;
+            for name in [name.to_owned(), name.to_uppercase()] {
+                let found = table().find(name.as_bytes());
+                assert_eq!(found.map(|found| found.row.name), Some(entry.row.name));
+            }
+        }
+        for name in
+            ["", "ge", "gett", "g\x65\x00", "nosuch", "a name that is longer than any of ours"]
+        {
+            assert!(table().find(name.as_bytes()).is_none(), "{name:?}");
+        }
+        // Differs from `get` by the bit that case folding sets.
+        assert!(table().find(b"ge\x54").is_some() && table().find(b"\x07et").is_none());
+    }
 }

@@ -126,7 +126,11 @@ fn run_queue(
                 if let Reply::Error(error) = &outcome.reply {
                     node.observe.errors.record(error);
                 }
-                replies.push(outcome.reply);
+                // After a SUBSCRIBE in the same transaction PING answers as to a subscriber.
+                replies.push(match session.in_subscriber_mode() {
+                    true => super::subscriber_pong(args),
+                    false => outcome.reply,
+                });
             }
             Run::Server(run) => {
                 let mut call = Call { node, session, args, in_transaction: true };

@@ -1,13 +1,13 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
-#[cfg(test)]
-mod collections_oracle;
 pub mod hash;
 pub mod keys;
 pub mod list;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod oracle_tests;
 pub mod scripting;
 pub mod server;
 pub mod set;

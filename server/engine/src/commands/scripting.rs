@@ -301,6 +301,8 @@ impl ScriptCaller<'_, '_> {
         const TRIES: u32 = 2_000;
         let plan = self.engine.plan(row, args, self.view.db());
         for _ in 0..TRIES {
+            // How long a thread waited decides nothing that is stored or answered.
+            #[allow(clippy::disallowed_methods)]
             std::thread::sleep(std::time::Duration::from_micros(500));
             let held = match &plan {
                 Plan::One(place) => self.view.widen_to(*place),

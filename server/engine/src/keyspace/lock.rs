@@ -117,6 +117,9 @@ impl Keyspace {
             shards.push(HeldShard { place: *place, db, guard });
             return Ok(Held { shards, everything: None });
         }
+        if matches!(plan, Plan::Nothing) {
+            return Ok(Held { shards: SmallVec::new(), everything: None });
+        }
         self.lock_several(plan, mode, host)
     }
 
@@ -217,6 +220,8 @@ fn wait_for<'k>(
     let since = Instant::now();
     let mut pause = Duration::from_micros(20);
     loop {
+        // Nor does how often it slept.
+        #[allow(clippy::disallowed_methods)]
         std::thread::sleep(pause);
         if let Some(guard) = Guard::try_lock(lock, mode) {
             return Ok(guard);

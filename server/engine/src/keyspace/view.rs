@@ -11,6 +11,7 @@ use dashmap::SharedValue;
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
 use super::{Keyspace, LockMode, Place, Plan, SHARDS};
+use crate::access::Uses;
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass, Notice};
 use crate::error::CommandError;
@@ -276,6 +277,15 @@ impl<'k> View<'k> {
         }
     }
 
+    /// How uses are noted now: by the time, or by a counter under an LFU policy.
+    #[inline]
+    fn uses(&self) -> Uses {
+        if self.keyspace.limits().lfu_policy() == 0 {
+            return Uses::Clock(self.context.access_clock());
+        }
+        Uses::Counter(self.context.now, self.random())
+    }
+
     // ---- Looking -------------------------------------------------------------------------
 
     /// The record of a live key. Counts as a use of it.
@@ -287,7 +297,7 @@ impl<'k> View<'k> {
             Some(record) => {
                 self.hits.set(self.hits.get() + 1);
                 if self.context.touch == Touch::Counts {
-                    record.touch(self.context.access_clock());
+                    record.touch(self.uses().after(record.access()));
                 }
             }
             None => self.misses.set(self.misses.get() + 1),
@@ -442,7 +452,7 @@ impl<'k> View<'k> {
             self.misses.set(self.misses.get() + 1);
             return None;
         }
-        let context = self.context;
+        let (context, uses) = (self.context, self.uses());
         let (hits, misses) = (self.hits.get(), self.misses.get());
         // Counted before the look, for the record's borrow outlives it.
         self.hits.set(hits + 1);
@@ -452,7 +462,7 @@ impl<'k> View<'k> {
         match table.get_mut(hash, |(record, _)| record.key() == key) {
             Some((record, _)) => {
                 if context.touch == Touch::Counts {
-                    record.touch(context.access_clock());
+                    record.touch(uses.after(record.access()));
                 }
                 Some(record)
             }
@@ -475,7 +485,7 @@ impl<'k> View<'k> {
         work: impl FnOnce(&mut Record) -> Edit<T>,
     ) -> Option<T> {
         let hash = self.keyspace.hash(key);
-        let context = self.context;
+        let (context, uses) = (self.context, self.uses());
         let table = self.shard_mut(hash).guard.table_mut();
         let Some((record, _)) = table.get_mut(hash, |(record, _)| record.key() == key) else {
             self.misses.set(self.misses.get() + 1);
@@ -487,7 +497,7 @@ impl<'k> View<'k> {
             return None;
         }
         if context.touch == Touch::Counts {
-            record.touch(context.access_clock());
+            record.touch(uses.after(record.access()));
         }
         let result = match work(record) {
             Edit::Made(result) => {
@@ -554,7 +564,7 @@ impl<'k> View<'k> {
         effects: &mut Effects,
     ) {
         let hash = self.keyspace.hash(key);
-        let context = self.context;
+        let (context, uses) = (self.context, self.uses());
         self.wrote = true;
         let shard = self.shard_mut(hash);
         if let Some((record, _)) =
@@ -565,7 +575,7 @@ impl<'k> View<'k> {
             if simple {
                 if before != expires_at || !record.overwrite(value) {
                     let mut next = Record::string(key, value, expires_at);
-                    next.touch(context.access_clock());
+                    next.touch(uses.after(record.access()));
                     std::mem::swap(record, &mut next);
                     record.set_version(context.sequence);
                     shard.db.sides[usize::from(shard.place.shard)].set_expiry(
@@ -576,7 +586,7 @@ impl<'k> View<'k> {
                     drop_later(next, effects);
                 } else {
                     record.set_version(context.sequence);
-                    record.touch(context.access_clock());
+                    record.touch(uses.after(record.access()));
                 }
                 return;
             }
@@ -599,14 +609,14 @@ impl<'k> View<'k> {
     /// Puts a record in the place of whatever its key held.
     pub fn put(&mut self, mut record: Record, effects: &mut Effects) {
         let hash = self.keyspace.hash(record.key());
-        let context = self.context;
+        let (context, uses) = (self.context, self.uses());
         self.wrote = true;
         self.remove_if_expired(record.key(), hash, effects);
         let shard = self.shard_mut(hash);
         let table = shard.guard.table_mut();
         if let Some((place, _)) = table.get_mut(hash, |(old, _)| old.key() == record.key()) {
             record.set_version(context.sequence);
-            record.touch(context.access_clock());
+            record.touch(uses.after(place.access()));
             let (before, after) = (place.expires_at(), record.expires_at());
             let old = std::mem::replace(place, record);
             shard.db.sides[usize::from(shard.place.shard)].set_expiry(
@@ -621,10 +631,10 @@ impl<'k> View<'k> {
     }
 
     fn insert_new(&mut self, hash: u64, mut record: Record, effects: &mut Effects) {
-        let context = self.context;
+        let (context, uses) = (self.context, self.uses());
         let keyspace = self.keyspace;
         record.set_version(context.sequence);
-        record.touch(context.access_clock());
+        record.touch(uses.of_new());
         effects.event(EventClass::NEW, "new", context.db, record.key());
         // Whoever waits for a key waits for it to appear: a list or sorted set is never empty.
         if matches!(record.value(), Value::Object(_)) && self.host.has_blocked_clients() {
@@ -705,7 +715,8 @@ impl<'k> View<'k> {
         true
     }
 
-    /// Removes every key of the current database, which must be held whole.
+    /// Removes every key of the current database, which must be held whole. Returns how many
+    /// were live: how many expired ones still stood is not the same on every node.
     pub fn clear_db(&mut self, effects: &mut Effects) -> usize {
         let Context { db, sequence, now, .. } = self.context;
         let keyspace = self.keyspace;
@@ -715,8 +726,8 @@ impl<'k> View<'k> {
             if table.is_empty() {
                 continue;
             }
-            removed += table.len();
             let side = &shard.db.sides[usize::from(shard.place.shard)];
+            removed += table.len() - side.due_count(now);
             note_gone(keyspace, table, side, (now, sequence));
             effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let mut inner = side.inner();

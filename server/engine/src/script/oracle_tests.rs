@@ -4,6 +4,7 @@
 //! (SHA for the script's name); what 7.2 or we do differently is in `tests.rs` and not there.
 //! One test compares with the recorded answers, one with a live `redis-server`, and that one
 //! says loudly when there is none.
+#![allow(clippy::disallowed_methods, reason = "starts a server and talks to it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -486,6 +486,7 @@ fn script_timing() {
         let sha = Sha::of(body.as_bytes());
         let mut best = f64::MAX;
         for _ in 0..7 {
+            #[allow(clippy::disallowed_methods, reason = "measures")]
             let start = std::time::Instant::now();
             for _ in 0..200_000 {
                 let argv: [&[u8]; 1] = [b"some-token-value"];

@@ -1,14 +1,18 @@
 //! Sets of integers: sorted, packed, each as wide as the widest needs.
 //!
-//! `[width | integer LE …]` in one allocation: 2, 4 or 8 bytes each. A search is a bisection,
-//! an insertion moves what stands behind; the threshold of the encoding keeps both short. The
-//! width grows when an integer does not fit and, as in Redis, never shrinks.
+//! Little-endian integers of 2, 4 or 8 bytes each. A search is a bisection, an insertion moves
+//! what stands behind; the threshold of the encoding keeps both short. The width grows when an
+//! integer does not fit and, as in Redis, never shrinks. Count and width stand outside of the
+//! allocation, so that it can be of a round size.
 
 /// A sorted set of integers in one allocation.
 #[derive(Clone, Default)]
 pub struct IntSet {
-    /// Empty, or the width of an integer followed by the integers.
-    buf: Vec<u8>,
+    /// The integers, then free room.
+    buf: Box<[u8]>,
+    len: u32,
+    /// 0 before the first integer.
+    width: u8,
 }
 
 /// Bytes an integer needs: 2, 4 or 8.
@@ -34,31 +38,38 @@ fn read(bytes: &[u8]) -> i64 {
 impl IntSet {
     /// An empty set without an allocation.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { buf: Vec::new() }
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty set with room for `count` integers as wide as `like`.
+    #[must_use]
+    pub fn with_capacity(count: usize, like: i64) -> Self {
+        let width = width_of(like);
+        Self { buf: vec![0; count * width].into(), len: 0, width: width as u8 }
     }
 
     #[inline]
     fn width(&self) -> usize {
-        self.buf.first().map_or(2, |width| usize::from(*width))
+        usize::from(self.width.max(2))
     }
 
     #[inline]
     fn packed(&self) -> &[u8] {
-        self.buf.get(1..).unwrap_or_default()
+        &self.buf[..self.len() * self.width()]
     }
 
     /// How many members there are.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.packed().len() / self.width()
+        self.len as usize
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.buf.len() <= 1
+        self.len == 0
     }
 
     /// The member at `index` in ascending order.
@@ -100,41 +111,34 @@ impl IntSet {
     /// Adds `number`; whether it was not there.
     pub fn insert(&mut self, number: i64) -> bool {
         let needed = width_of(number);
-        if self.buf.is_empty() {
-            self.buf.reserve_exact(15);
-            self.buf.push(needed as u8);
-        } else if needed > self.width() {
-            self.widen(needed);
+        if needed > self.width() {
+            self.resize(self.len() + 1, needed);
         }
         let Err(index) = self.search(number) else {
             return false;
         };
         let width = self.width();
-        self.reserve(width);
-        let (at, end) = (1 + index * width, self.buf.len());
-        self.buf.resize(end + width, 0);
+        let (at, end) = (index * width, self.len() * width);
+        if end + width > self.buf.len() {
+            // Little more than is needed: sets of this encoding are many and small.
+            self.resize(self.len() + 1 + self.len() / 8, width);
+        }
         self.buf.copy_within(at..end, at + width);
         self.buf[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+        self.len += 1;
         true
     }
 
-    /// Grows by steps: sets of this encoding are many and small.
-    fn reserve(&mut self, more: usize) {
-        const STEP: usize = 16;
-        let needed = self.buf.len() + more;
-        if needed > self.buf.capacity() {
-            let room = (needed + needed / 8).next_multiple_of(STEP);
-            self.buf.reserve_exact(room - self.buf.len());
-        }
-    }
-
-    fn widen(&mut self, width: usize) {
-        let mut buf = Vec::with_capacity(1 + (self.len() + 1) * width);
-        buf.push(width as u8);
+    /// Moves the integers to an allocation with room for `count` of this width.
+    fn resize(&mut self, count: usize, width: usize) {
+        const STEP: usize = 8;
+        let mut buf = Vec::with_capacity((count * width).next_multiple_of(STEP));
         for number in self.iter() {
             buf.extend_from_slice(&number.to_le_bytes()[..width]);
         }
-        self.buf = buf;
+        buf.resize(buf.capacity(), 0);
+        self.buf = buf.into();
+        self.width = width as u8;
     }
 
     /// Removes `number`; whether it was there.
@@ -154,17 +158,18 @@ impl IntSet {
         /// Below this nothing is worth a move.
         const SMALL: usize = 64;
         let width = self.width();
-        let at = 1 + index * width;
-        self.buf.drain(at..at + width);
-        if self.buf.capacity() > SMALL && self.buf.len() < self.buf.capacity() / 2 {
-            self.buf.shrink_to_fit();
+        let (at, end) = (index * width, self.len() * width);
+        self.buf.copy_within(at + width..end, at);
+        self.len -= 1;
+        if self.buf.len() > SMALL && end < self.buf.len() / 2 {
+            self.resize(self.len(), width);
         }
     }
 
     /// Bytes of the allocation.
     #[must_use]
     pub fn memory_len(&self) -> usize {
-        self.buf.capacity()
+        self.buf.len()
     }
 }
 

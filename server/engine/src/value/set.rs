@@ -49,8 +49,10 @@ impl Set {
     /// An empty set, encoded for about `count` members of which `first` is one.
     #[must_use]
     pub fn for_members(first: &[u8], count: usize, limits: &Limits) -> Self {
-        if count <= intset_max(limits) && integer_text(first).is_some() {
-            Self::Ints(IntSet::new())
+        if count <= intset_max(limits)
+            && let Some(number) = integer_text(first)
+        {
+            Self::Ints(IntSet::with_capacity(count, number))
         } else if count <= bound(limits.set_max_listpack_entries()).min(LISTPACK_ENTRIES_MAX / 2) {
             Self::Pack(Listpack::new())
         } else {

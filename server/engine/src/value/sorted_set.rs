@@ -374,6 +374,13 @@ impl Accumulator {
         self.members.len() == 0
     }
 
+    /// The sorted set of what was collected, to be answered and dropped: -0 stays -0, which the
+    /// small encoding would make 0.
+    #[must_use]
+    pub fn finish_large(self) -> SortedSet {
+        SortedSet::Table(Box::new(Table::from_members(self.members)))
+    }
+
     /// The sorted set of what was collected, in the encoding that its size asks for.
     #[must_use]
     pub fn finish(self, limits: &Limits) -> SortedSet {

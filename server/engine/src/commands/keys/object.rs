@@ -48,8 +48,12 @@ fn idletime(view: &View<'_>, args: Args<'_>) -> CommandResult {
 
 /// `OBJECT FREQ key`: an error, for frequencies are not tracked; nil without a key. O(1).
 fn freq(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    if view.peek(args[2]).is_none() {
+    let Some(record) = view.peek(args[2]) else {
         return Ok(Reply::Nil);
+    };
+    if view.limits().lfu_policy() != 0 {
+        let counter = crate::access::counter(record.access(), view.now());
+        return Ok(Reply::Integer(i64::from(counter)));
     }
     Err(CommandError::known(
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",

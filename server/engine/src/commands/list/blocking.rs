@@ -38,12 +38,19 @@ pub(crate) fn timeout(arg: &[u8], view: &View<'_>) -> Result<Wait, CommandError>
     Ok(Wait { timeout_ms: u64::try_from(ms).ok().filter(|ms| *ms > 0) })
 }
 
-/// The reply, or the wish to wait with the reply for whoever may not: inside MULTI BLMOVE says
-/// a null, the others a null array.
-fn or_wait(found: Option<Reply>, (wait, or): (Wait, Reply), effects: &mut Effects) -> Reply {
+/// The reply, or the wish to wait.
+fn or_wait(found: Option<Reply>, wait: Wait, effects: &mut Effects) -> Reply {
     found.unwrap_or_else(|| {
         effects.wait = Some(wait);
-        or
+        Reply::NilArray
+    })
+}
+
+/// As `or_wait`, for commands that answer with one element.
+fn one_or_wait(found: Option<Reply>, wait: Wait, effects: &mut Effects) -> Reply {
+    found.unwrap_or_else(|| {
+        effects.wait = Some(wait);
+        Reply::Nil
     })
 }
 
@@ -51,7 +58,7 @@ fn pop(view: &mut View<'_>, args: Args<'_>, end: End, effects: &mut Effects) -> 
     let last = args.len() - 1;
     let wait = timeout(args[last], view)?;
     let found = pop_first(view, &args[1..last], end, effects)?;
-    Ok(or_wait(found, (wait, Reply::NilArray), effects))
+    Ok(or_wait(found, wait, effects))
 }
 
 /// `BLPOP key [key …] timeout`: the key and its first element; nil when time runs out. O(N).
@@ -71,7 +78,7 @@ fn blmove(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
     let to = ListEnd { key: args[2], end: end_of(args[4])? };
     let wait = timeout(args[5], view)?;
     let found = move_element(view, from, to, effects)?;
-    Ok(or_wait(found, (wait, Reply::Nil), effects))
+    Ok(one_or_wait(found, wait, effects))
 }
 
 /// `BRPOPLPUSH source destination timeout`: the element; nil when time runs out. O(1).
@@ -80,7 +87,7 @@ fn brpoplpush(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
     let to = ListEnd { key: args[2], end: End::Left };
     let wait = timeout(args[3], view)?;
     let found = move_element(view, from, to, effects)?;
-    Ok(or_wait(found, (wait, Reply::Nil), effects))
+    Ok(one_or_wait(found, wait, effects))
 }
 
 /// `BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count]`: as LMPOP; nil when time runs
@@ -88,7 +95,7 @@ fn brpoplpush(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
 fn blmpop(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let wait = timeout(args[1], view)?;
     let found = ManyPop::parse(&args[2..])?.run(view, effects)?;
-    Ok(or_wait(found, (wait, Reply::NilArray), effects))
+    Ok(or_wait(found, wait, effects))
 }
 
 const POP_KEYS: &[KeySpec] = &[KeySpec::range(1, -2, 1, Access::Take)];

@@ -168,7 +168,7 @@ pub const ROWS: &[Command] = &[
             "Determines whether a member belongs to a set.",
         ),
     Command::read("smismember", -3, Group::Set, smismember)
-        .keys(&[KeySpec::one(1, Access::Look)])
+        .keys(&[KeySpec::one(1, Access::Read)])
         .flags(Flags::FAST)
         .doc(
             "6.2.0",

@@ -281,7 +281,7 @@ fn answer(view: &View<'_>, args: Args<'_>, name: &str, combination: Combination)
     if result.is_empty() {
         return Ok(Reply::Bulks(BulkList::default()));
     }
-    let result = result.finish(view.limits());
+    let result = result.finish_large();
     let all = Run::cut((0, result.len()), Direction::Ascending, 0, -1);
     Ok(if with_scores { all.pairs(&result) } else { all.members(&result) })
 }

@@ -54,7 +54,15 @@ fn rank(view: &View<'_>, args: Args<'_>, direction: Direction) -> CommandResult 
     let with_score = match args {
         [_, _, _] => false,
         [_, _, _, option] if is(option, "WITHSCORE") => true,
-        _ => return Err(CommandError::SYNTAX),
+        [_, _, _, _] => return Err(CommandError::SYNTAX),
+        // The row's arity bounds the arguments from below only.
+        _ => {
+            let name = match direction {
+                Direction::Ascending => "zrank",
+                Direction::Descending => "zrevrank",
+            };
+            return Err(CommandError::wrong_arity(name));
+        }
     };
     let found = sorted_set_at(view, args[1])?.and_then(|set| {
         let score = set.score(args[2])?;

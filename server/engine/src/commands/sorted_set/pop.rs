@@ -80,6 +80,7 @@ fn pop_one_key(
         _ => return Err(CommandError::SYNTAX),
     };
     if count == Some(0) {
+        sorted_set_at(view, args[1])?;
         return Ok(Reply::Bulks(BulkList::default()));
     }
     let popped = pop(view, args[1], direction, count.unwrap_or(1), effects)?;

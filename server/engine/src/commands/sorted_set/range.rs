@@ -8,7 +8,7 @@ use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::keyspace::View;
 use crate::reply::{BulkList, CommandResult, Reply};
-use crate::value::sorted_set::{Accumulator, Direction, SortedSet};
+use crate::value::sorted_set::{Direction, SortedSet};
 
 /// What a range is a range of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,11 +158,19 @@ fn zrevrangebylex(view: &View<'_>, args: Args<'_>) -> CommandResult {
 fn zrangestore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let form = Form { by: None, direction: None, key: 2, stores: true };
     let query = Query::parse(args, form)?;
-    let mut result = Accumulator::default();
+    let limits = view.limits();
+    let mut result = SortedSet::default();
     if let Some(set) = sorted_set_at(view, args[2])? {
-        query.run(set).visit(set, |member, score| result.merge(member, score, |_| score));
+        let run = query.run(set);
+        if matches!(query.range, Range::Rank(..)) {
+            // Redis knows the size of these only beforehand, and encodes for it.
+            result = SortedSet::for_members(run.count, 0, limits);
+        }
+        run.visit(set, |member, score| {
+            let text = &mut itoa::Buffer::new();
+            result.upsert(member.text(text), score, limits, |_| None);
+        });
     }
-    let result = result.finish(view.limits());
     store(view, args[1], result, "zrangestore", effects)
 }
 

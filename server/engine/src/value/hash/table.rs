@@ -6,15 +6,15 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::FieldSet;
+use crate::collections::HiddenState;
 
 /// Seeded per process, against fields chosen to collide. Nothing shows it: the order of
 /// everything is that of the pairs.
-static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+static HASHER: LazyLock<HiddenState> = LazyLock::new(HiddenState::default);
 
 fn half_hash(field: &[u8]) -> u32 {
     let mut hasher = HASHER.build_hasher();

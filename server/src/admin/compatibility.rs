@@ -1,0 +1,85 @@
+//! COMPATIBILITY.md, written from the command table.
+//!
+//! The file in the project's root must equal [`markdown`]; a test holds that, and
+//! `HOLDFAST_WRITE_COMPATIBILITY=1 cargo test -p holdfast compatibility` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::route::{Entry, table};
+
+const PREAMBLE: &str = "\
+# Compatibility
+
+Written from the command table; do not edit. To write it anew:
+`HOLDFAST_WRITE_COMPATIBILITY=1 cargo test -p holdfast compatibility`.
+
+Holdfast speaks RESP2 and RESP3 and answers as Redis 7.2.4 does, errors included, where nothing else is said
+below. Later commands that lock libraries use are there too: `SET … IFEQ`, `DELEX`, `DELIFEQ`, hash field
+expiry.
+
+## What is different everywhere
+
+- Commands run on all cores. Each command, transaction and script is atomic and isolated against all others.
+- A script that runs for long holds up only commands that need its keys: those are answered `BUSY`; in Redis
+  every command is.
+- Keys expire by a clock that never jumps (see ARCHITECTURE.md). TIME has the precision of a millisecond.
+- Scripts may use undeclared keys; such a script runs with every key locked.
+- The order of KEYS, SCAN, HGETALL, SMEMBERS and their like is not Redis's, which leaves it open.
+- DBSIZE does not count keys that have expired and still stand.
+- A request has at most 1,048,576 arguments.
+- Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
+  are an error; `collectgarbage('count')` is always 0.
+
+## What is not here
+
+Streams, bitmaps and BITFIELD, HyperLogLog, geo, SORT, DUMP and RESTORE, functions (FUNCTION, FCALL), client side
+caching, ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
+command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
+
+## Commands
+";
+
+/// The text of COMPATIBILITY.md.
+#[must_use]
+pub fn markdown() -> String {
+    let mut groups: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in table().entries() {
+        let shown =
+            if entry.children.is_empty() { vec![entry] } else { entry.children.iter().collect() };
+        groups.entry(entry.row.group.name()).or_default().extend(shown);
+    }
+    let mut text = PREAMBLE.to_owned();
+    for (group, mut entries) in groups {
+        entries.sort_by(|a, b| a.full_name.cmp(&b.full_name));
+        let _ = write!(
+            text,
+            "\n### {group}\n\n| command | since | difference |\n| --- | --- | --- |\n"
+        );
+        for entry in entries {
+            let name = entry.full_name.to_uppercase().replace('|', " ");
+            let syntax = format!("{name} {}", entry.row.syntax).trim_end().replace('|', "\\|");
+            let _ =
+                writeln!(text, "| `{syntax}` | {} | {} |", entry.row.since, entry.row.difference);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn compatibility_md_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../COMPATIBILITY.md");
+        let text = super::markdown();
+        if std::env::var_os("HOLDFAST_WRITE_COMPATIBILITY").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            stored == text,
+            "COMPATIBILITY.md is out of date; write it anew with \
+             HOLDFAST_WRITE_COMPATIBILITY=1 cargo test -p holdfast compatibility"
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! The limits the engine keeps a copy of, in step with the directives.
+
+use std::sync::Arc;
+
+use crate::config::settings::Settings;
+use crate::node::Node;
+
+/// The directives whose values the engine keeps a copy of.
+const ENGINE_LIMITS: &[&str] = &[
+    "proto-max-bulk-len",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "list-max-listpack-size",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "lua-memory-limit",
+    "maxmemory-policy",
+];
+
+/// Hands the engine its limits, now and at every CONFIG SET.
+pub(crate) fn keep(node: &Arc<Node>) {
+    hand_over(node, &node.settings);
+    let weak = Arc::downgrade(node);
+    node.config.on_change(ENGINE_LIMITS, move |settings| {
+        if let Some(node) = weak.upgrade() {
+            hand_over(&node, settings);
+        }
+        Ok(())
+    });
+}
+
+fn hand_over(node: &Node, settings: &Settings) {
+    use crate::config::settings::EvictionPolicy::{AllKeysLfu, VolatileLfu};
+    let limits = node.engine.keyspace().limits();
+    let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let lfu = matches!(settings.maxmemory_policy(), AllKeysLfu | VolatileLfu);
+    for (name, value) in [
+        ("proto-max-bulk-len", clamp(settings.proto_max_bulk_len())),
+        ("hash-max-listpack-entries", clamp(settings.hash_max_listpack_entries())),
+        ("hash-max-listpack-value", clamp(settings.hash_max_listpack_value())),
+        ("list-max-listpack-size", i64::from(settings.list_max_listpack_size())),
+        ("set-max-intset-entries", clamp(settings.set_max_intset_entries())),
+        ("set-max-listpack-entries", clamp(settings.set_max_listpack_entries())),
+        ("set-max-listpack-value", clamp(settings.set_max_listpack_value())),
+        ("zset-max-listpack-entries", clamp(settings.zset_max_listpack_entries())),
+        ("zset-max-listpack-value", clamp(settings.zset_max_listpack_value())),
+        ("lua-memory-limit", clamp(settings.lua_memory_limit())),
+        ("lfu-policy", i64::from(lfu)),
+    ] {
+        let known = limits.set(name, value);
+        debug_assert!(known, "the engine has no limit {name}");
+    }
+}
