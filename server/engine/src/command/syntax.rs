@@ -72,6 +72,14 @@ fn sequence<'a>(mut words: &'a [&'a str], close: Option<&str>) -> (Vec<Argument>
             "[" | "<" => {
                 let close = if *word == "[" { "]" } else { ">" };
                 let (inner, tail) = sequence(after, Some(close));
+                if inner.is_empty() {
+                    // `[...]`: what stands before it may be repeated.
+                    if let Some(before) = last_of(&mut branches).last_mut() {
+                        before.multiple = true;
+                    }
+                    words = tail.get(1..).unwrap_or_default();
+                    continue;
+                }
                 let mut group = collapse(inner);
                 group.optional |= *word == "[";
                 let branch = last_of(&mut branches);
@@ -98,8 +106,9 @@ fn sequence<'a>(mut words: &'a [&'a str], close: Option<&str>) -> (Vec<Argument>
     let arguments = if branches.len() == 1 {
         join_tokens(branches.pop().unwrap_or_default())
     } else {
+        let branches = branches.into_iter().filter(|branch| !branch.is_empty());
         let children: Vec<Argument> =
-            branches.into_iter().map(|branch| collapse(join_tokens(branch))).collect();
+            branches.map(|branch| collapse(join_tokens(branch))).collect();
         let name = children.first().map_or_else(String::new, |child| child.name.clone());
         vec![node(name, ArgumentKind::OneOf, children)]
     };
@@ -201,6 +210,24 @@ mod tests {
         assert_eq!(arguments[3].token.as_deref(), Some("GET"));
         let expiry = &arguments[4].children[0];
         assert_eq!((expiry.name.as_str(), expiry.token.as_deref()), ("seconds", Some("EX")));
+    }
+
+    #[test]
+    fn choices_and_blocks_are_never_empty() {
+        fn check(arguments: &[Argument]) {
+            for argument in arguments {
+                let nests = matches!(argument.kind, ArgumentKind::OneOf | ArgumentKind::Block);
+                assert_eq!(nests, !argument.children.is_empty(), "{argument:?}");
+                assert!(!argument.name.is_empty());
+                check(&argument.children);
+            }
+        }
+        // redis-cli follows these trees without looking whether a choice has any branch.
+        for row in crate::engine::table().rows() {
+            check(&parse_syntax(row.syntax));
+        }
+        check(&parse_syntax("<ip:port | <[ID client-id] | [SKIPME <YES | NO>]> [...]>"));
+        check(&parse_syntax("[a | ] <> [] x"));
     }
 
     #[test]
