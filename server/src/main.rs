@@ -30,6 +30,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let [(from, _), ..] = config.renamed_commands() {
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "'rename-command {from}' is not supported yet: remove the line, or the command would \
+             stay open under its old name",
+            from = String::from_utf8_lossy(from)
+        );
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = logging::start(&config) {
         use std::io::Write;
         let _ = writeln!(std::io::stderr(), "Can't open the log file: {error}");
