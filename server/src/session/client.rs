@@ -54,6 +54,11 @@ pub struct Shown {
     pub closing: AtomicBool,
     pub no_touch: AtomicBool,
     pub no_evict: AtomicBool,
+    pub tracking: AtomicBool,
+    pub broadcast: AtomicBool,
+    pub broken_redirect: AtomicBool,
+    /// The client its invalidations go to, 0 for none, -1 without tracking.
+    pub redir: AtomicI64,
     pub blocked: AtomicBool,
     pub query_buffer_len: AtomicUsize,
     pub query_buffer_free: AtomicUsize,
@@ -106,6 +111,7 @@ pub struct Client {
     outbox: Mutex<Outbox>,
     outbox_used: AtomicBool,
     killed: AtomicU8,
+    to_release: AtomicBool,
     unblock: Mutex<Option<Unblock>>,
     protocol_is_3: AtomicBool,
     /// Most bytes of messages that may wait; 0 for no limit. From client-output-buffer-limit pubsub.
@@ -152,12 +158,14 @@ impl Client {
             outbox: Mutex::default(),
             outbox_used: AtomicBool::new(false),
             killed: AtomicU8::new(0),
+            to_release: AtomicBool::new(false),
             unblock: Mutex::new(None),
             protocol_is_3: AtomicBool::new(false),
             push_limit_bytes: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
         };
         client.shown.multi.store(-1, Relaxed);
+        client.shown.redir.store(-1, Relaxed);
         client.shown.resp.store(2, Relaxed);
         client.shown.last_used_us.store(connected_us, Relaxed);
         client
@@ -199,6 +207,18 @@ impl Client {
         }
     }
 
+    /// Tells it to give back the buffer it reads into: it is idle.
+    pub fn release_buffer(&self) {
+        self.to_release.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was told to give its buffer back; once.
+    #[must_use]
+    pub fn is_to_release(&self) -> bool {
+        self.to_release.load(Relaxed) && self.to_release.swap(false, Acquire)
+    }
+
     /// Notes that its task waits, so that what others do wakes it.
     pub fn register(&self, context: &Context<'_>) {
         self.waker.register(context.waker());
@@ -236,6 +256,16 @@ impl Client {
         let mut out = Vec::new();
         encode_into(reply, self.protocol(), &mut out);
         self.push_bytes(out.into());
+    }
+
+    /// Queues an invalidation. In RESP2 it needs a client that others redirect theirs to, and
+    /// that listens.
+    pub fn push_invalidation(&self, message: &Arc<PushMessage>, redirected: bool) {
+        let protocol = self.protocol();
+        let listens = || self.shown.sub.load(Relaxed) + self.shown.psub.load(Relaxed) > 0;
+        if protocol == Protocol::Resp3 || redirected && listens() {
+            self.push_bytes(message.encoded(protocol).clone());
+        }
     }
 
     /// Takes the messages that wait.
