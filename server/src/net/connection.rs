@@ -402,6 +402,10 @@ impl Connection {
             if client.killed() == Kill::Now {
                 return Poll::Ready(Err(End::Gone));
             }
+            // Messages that came of its being served follow the reply.
+            if client.is_unblocked() {
+                return Poll::Ready(Ok(Event::Unblocked));
+            }
             let output = &mut self.output;
             client.take_pushes(|bytes| output.push(&bytes));
             let had_output = !output.is_empty();
@@ -415,9 +419,6 @@ impl Connection {
             }
             if !read && had_output && output.is_empty() {
                 return Poll::Ready(Ok(Event::Flushed));
-            }
-            if client.is_unblocked() {
-                return Poll::Ready(Ok(Event::Unblocked));
             }
             if let Some(sleep) = &mut sleep
                 && sleep.as_mut().poll(context).is_ready()

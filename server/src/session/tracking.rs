@@ -89,6 +89,8 @@ impl Choice {
 #[derive(Debug, Clone)]
 struct Tracker {
     client: Arc<Client>,
+    /// It hears of prefixes, and no longer of keys it read before.
+    broadcast: bool,
     no_loop: bool,
     redirect: Option<u64>,
 }
@@ -124,6 +126,7 @@ impl Tracking {
     pub fn begin(&self, client: &Arc<Client>, choice: &Choice) {
         let tracker = Tracker {
             client: Arc::clone(client),
+            broadcast: choice.mode == Mode::Broadcast,
             no_loop: choice.no_loop,
             redirect: choice.redirect,
         };
@@ -185,7 +188,9 @@ impl Tracking {
             self.keys_len.fetch_sub(1, Relaxed);
             let message = Arc::new(PushMessage::invalidation(std::slice::from_ref(key)));
             for reader in readers {
-                self.tell(clients, reader, *cause, &message);
+                if !self.trackers.get(&reader).is_some_and(|tracker| tracker.broadcast) {
+                    self.tell(clients, reader, *cause, &message);
+                }
             }
         }
         let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
