@@ -38,6 +38,9 @@ pub async fn run(node: Arc<Node>) {
         if node.active_expire.load(Relaxed) {
             expire(&node).await;
         }
+        if node.tracking.any() {
+            node.tracking.limit(&node.clients, node.settings.tracking_table_max_keys());
+        }
         if round.is_multiple_of(10) {
             tidy_idle(&node);
         }

@@ -111,6 +111,8 @@ pub struct Tracking {
     trackers: DashMap<u64, Tracker>,
     keys: DashMap<Bytes, BTreeSet<u64>>,
     keys_len: AtomicUsize,
+    /// Clients at all keys together.
+    items_len: AtomicUsize,
     prefixes: RwLock<HashMap<Bytes, BTreeSet<u64>>>,
 }
 
@@ -158,40 +160,51 @@ impl Tracking {
     /// How many clients track, keys are in the table, clients stand at them, and prefixes.
     #[must_use]
     pub fn sizes(&self) -> [usize; 4] {
-        let items = self.keys.iter().map(|entry| entry.value().len()).sum();
         let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner).len();
-        [self.count.load(Relaxed), self.keys_len.load(Relaxed), items, prefixes]
+        let load = |count: &AtomicUsize| count.load(Relaxed);
+        [load(&self.count), load(&self.keys_len), load(&self.items_len), prefixes]
     }
 
     /// Enters a key that a client is about to read; over `keys_max` another key is given up.
     pub fn remember(&self, clients: &Registry, client_id: u64, key: &[u8], keys_max: usize) {
         let mut is_new = false;
-        self.keys
+        let entered = self
+            .keys
             .entry(Bytes::copy_from_slice(key))
             .or_insert_with(|| {
                 is_new = true;
                 BTreeSet::new()
             })
             .insert(client_id);
+        self.items_len.fetch_add(usize::from(entered), Relaxed);
         if is_new && self.keys_len.fetch_add(1, Relaxed) >= keys_max && keys_max > 0 {
-            let other = self.keys.iter().map(|entry| entry.key().clone()).find(|k| k != key);
-            if let Some(other) = other {
-                self.invalidate(clients, &[(other, Cause::Server)]);
-            }
+            self.give_up(clients, 1, Some(key));
+        }
+    }
+
+    /// Gives up keys over `keys_max`, a bounded number of them: the limit may have been lowered.
+    pub fn limit(&self, clients: &Registry, keys_max: usize) {
+        /// So many keys take well under a millisecond.
+        const KEYS_PER_ROUND: usize = 1000;
+        let over = self.keys_len.load(Relaxed).saturating_sub(keys_max);
+        if keys_max > 0 && over > 0 {
+            self.give_up(clients, over.min(KEYS_PER_ROUND), None);
+        }
+    }
+
+    /// Tells the readers of some keys, whichever but `kept`, that these have changed.
+    fn give_up(&self, clients: &Registry, count: usize, kept: Option<&[u8]>) {
+        let others = self.keys.iter().filter(|entry| kept != Some(&entry.key()[..]));
+        let keys: Vec<Bytes> = others.take(count).map(|entry| entry.key().clone()).collect();
+        for key in keys {
+            self.invalidate_read(clients, &key, Cause::Server);
         }
     }
 
     /// Tells of changed keys, those of one command together.
     pub fn invalidate(&self, clients: &Registry, changed: &[(Bytes, Cause)]) {
         for (key, cause) in changed {
-            let Some((_, readers)) = self.keys.remove(key) else { continue };
-            self.keys_len.fetch_sub(1, Relaxed);
-            let message = Arc::new(PushMessage::invalidation(std::slice::from_ref(key)));
-            for reader in readers {
-                if !self.trackers.get(&reader).is_some_and(|tracker| tracker.broadcast) {
-                    self.tell(clients, reader, *cause, &message);
-                }
-            }
+            self.invalidate_read(clients, key, *cause);
         }
         let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
         for (prefix, listeners) in prefixes.iter() {
@@ -211,10 +224,24 @@ impl Tracking {
         }
     }
 
+    /// Takes a key out of the table and tells those who have read it.
+    fn invalidate_read(&self, clients: &Registry, key: &Bytes, cause: Cause) {
+        let Some((_, readers)) = self.keys.remove(key) else { return };
+        self.keys_len.fetch_sub(1, Relaxed);
+        self.items_len.fetch_sub(readers.len(), Relaxed);
+        let message = Arc::new(PushMessage::invalidation(std::slice::from_ref(key)));
+        for reader in readers {
+            if !self.trackers.get(&reader).is_some_and(|tracker| tracker.broadcast) {
+                self.tell(clients, reader, cause, &message);
+            }
+        }
+    }
+
     /// Tells everyone that all keys are gone.
     pub fn flushed(&self, clients: &Registry) {
-        self.keys.retain(|_, _| {
+        self.keys.retain(|_, readers| {
             self.keys_len.fetch_sub(1, Relaxed);
+            self.items_len.fetch_sub(readers.len(), Relaxed);
             false
         });
         let message = Arc::new(PushMessage::invalidation_of_all());
