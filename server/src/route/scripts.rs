@@ -167,11 +167,16 @@ impl Scripts {
 
 /// Gives this worker's other tasks to another thread, if this is a worker.
 fn hand_over() {
+    // The moment's sleep lets the other thread take the worker's place before this one would
+    // take it back.
+    hold_thread(Duration::from_micros(500));
+}
+
+/// Sleeps on this thread; if it is a worker, another takes its other tasks meanwhile.
+pub(crate) fn hold_thread(duration: Duration) {
     let multi_thread = tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if multi_thread {
-        // The moment's sleep lets the other thread take the worker's place before this one
-        // would take it back.
-        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_micros(500)));
+        tokio::task::block_in_place(|| std::thread::sleep(duration));
     }
 }
