@@ -25,6 +25,7 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         Group::List => when(true, "@list"),
         Group::Hash => when(true, "@hash"),
         Group::String => when(true, "@string"),
+        Group::Bitmap => when(true, "@bitmap"),
         Group::Lock => when(true, "@lock"),
         _ => {}
     }
