@@ -34,6 +34,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::copy::ROWS,
     keys::browse::ROWS,
     keys::object::ROWS,
+    keys::sort::ROWS,
     scripting::ROWS,
     server::basic::ROWS,
     server::databases::ROWS,
