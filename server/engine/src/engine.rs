@@ -178,7 +178,10 @@ impl Engine {
             {
                 Plan::All
             }
-            Scope::Keys | Scope::KeysUnlessDb => {
+            Scope::KeysUnlessPatterns if commands::keys::sort::names_other_keys(args) => {
+                Plan::Db(db)
+            }
+            Scope::Keys | Scope::KeysUnlessDb | Scope::KeysUnlessPatterns => {
                 let mut places = SmallVec::new();
                 // Malformed counts: the handler answers with its own error and touches no key.
                 let _ = row.each_key(args, |index, access| {

@@ -26,6 +26,7 @@ expiry.
 - Keys expire by a clock that never jumps (see ARCHITECTURE.md). TIME has the precision of a millisecond.
 - Scripts may use undeclared keys; such a script runs with every key locked.
 - The order of KEYS, SCAN, HGETALL, SMEMBERS and their like is not Redis's, which leaves it open.
+- SORT of a set `BY` a constant answers in alphabetical order, as Redis does in scripts and with STORE.
 - DBSIZE does not count keys that have expired and still stand.
 - A request has at most 1,048,576 arguments.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
@@ -43,7 +44,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, bitmaps and BITFIELD, HyperLogLog, geo, SORT, DUMP and RESTORE, functions (FUNCTION, FCALL), ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
+Streams, HyperLogLog, geo, DUMP and RESTORE, functions (FUNCTION, FCALL), ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
 command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
 
 ## Commands

@@ -55,6 +55,8 @@ pub enum Handler {
 pub enum Group {
     /// `string`
     String,
+    /// `bitmap`: strings as arrays of bits.
+    Bitmap,
     /// `generic`: any key.
     Generic,
     /// `hash`
@@ -87,6 +89,7 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::Bitmap => "bitmap",
             Self::Generic => "generic",
             Self::Hash => "hash",
             Self::List => "list",

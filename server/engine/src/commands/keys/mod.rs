@@ -6,4 +6,5 @@ pub mod copy;
 pub mod expire;
 pub mod object;
 pub mod rename;
+pub mod sort;
 pub mod ttl;
