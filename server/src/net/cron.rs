@@ -84,17 +84,22 @@ async fn expire(node: &Arc<Node>) {
 }
 
 /// Closes clients that have been idle for longer than `timeout`, and takes the buffers of those
-/// that are idle for a moment.
+/// that are idle for a moment; wakes those whose output waits.
 fn tidy_idle(node: &Node) {
     let timeout_us = u64::from(node.settings.timeout_s()) * 1_000_000;
     let now_us = node.clock.monotonic_us();
     node.clients.each(|client| {
         let shown = &client.shown;
+        if shown.output_len.load(Relaxed) > 0 {
+            // It looks at how long its output has waited: nothing else may wake it.
+            client.wake();
+        }
         let idle_us = now_us.saturating_sub(shown.last_used_us.load(Relaxed));
         if idle_us > BUFFER_KEPT_US && shown.query_buffer_free.load(Relaxed) > 0 {
             client.release_buffer();
         }
         let waits = shown.blocked.load(Relaxed)
+            || shown.paused.load(Relaxed)
             || shown.monitor.load(Relaxed)
             || shown.sub.load(Relaxed) + shown.psub.load(Relaxed) + shown.ssub.load(Relaxed) > 0;
         if timeout_us > 0 && !waits && idle_us > timeout_us {
