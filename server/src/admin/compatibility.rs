@@ -32,8 +32,6 @@ expiry.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
   are an error; `collectgarbage('count')` is always 0.
 
-- An invalidation for a key that one's own transaction changed and then read comes although the value read is
-  the new one.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
 ## Redis's own test suite

@@ -8,7 +8,7 @@ use holdfast_engine::effects::{Audience, Effects, EventClass, KeyEvent, Notice};
 use holdfast_engine::time::DbIndex;
 
 use crate::node::Node;
-use crate::session::tracking::Cause;
+use crate::session::tracking::{Cause, as_nobody};
 
 /// The classes of keyspace events that anyone may see.
 #[inline]
@@ -45,7 +45,7 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
         }
     }
     if !ready.is_empty() {
-        node.blocked.serve(node, ready);
+        as_nobody(|| node.blocked.serve(node, ready));
     }
 }
 

@@ -31,7 +31,7 @@ use crate::commit;
 use crate::node::Node;
 use crate::observe::CommandId;
 use crate::resp::{Output, encode, encode_attributes};
-use crate::session::tracking::{Reads, as_caller};
+use crate::session::tracking::{self, Reads, as_caller};
 use crate::session::{Queue, ReplyMode, Session};
 
 /// What becomes of a command.
@@ -204,15 +204,24 @@ fn run_tracking(
     answer
 }
 
-/// Enters the keys that a client's command is about to read.
+/// Enters the keys that a client's command is about to read. Called in the order in which the
+/// commands of a transaction or script run.
 pub(crate) fn track_reads(node: &Node, client_id: u64, row: &Command, args: Args<'_>) {
-    if !row.flags.has(Flags::READONLY) || matches!(row.handler, Handler::Script(_)) {
+    // A script's keys are those of the commands it calls.
+    if matches!(row.handler, Handler::Script(_)) {
         return;
     }
+    let reads = row.flags.has(Flags::READONLY);
     let keys_max = node.settings.tracking_table_max_keys();
     let _ = row.each_key(args, |index, access| {
-        if access != Access::NotKey {
+        if access == Access::NotKey {
+            return;
+        }
+        if reads {
+            tracking::note_read(args[index]);
             node.tracking.remember(&node.clients, client_id, args[index], keys_max);
+        } else {
+            tracking::note_change(args[index]);
         }
     });
 }

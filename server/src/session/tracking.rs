@@ -9,7 +9,7 @@
 //! Ids of clients that went stay in the table until their keys change, as in Redis; they are
 //! never used again, and `tracking-table-max-keys` bounds the table.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -25,6 +25,8 @@ use crate::pubsub::PushMessage;
 thread_local! {
     /// The tracking client whose command this thread runs, and whether its reads count.
     static CALLER: Cell<Option<(u64, Reads)>> = const { Cell::new(None) };
+    /// What it has read and not changed since: of its own changes before that it need not hear.
+    static CURRENT: RefCell<BTreeSet<Vec<u8>>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Whether the keys a command reads are entered.
@@ -143,8 +145,8 @@ impl Tracking {
 
     /// Ends a client's tracking.
     pub fn end(&self, client_id: u64, choice: &Choice) {
-        if self.trackers.remove(&client_id).is_some() {
-            self.count.fetch_sub(1, Release);
+        if self.trackers.remove(&client_id).is_some() && self.count.fetch_sub(1, Release) == 1 {
+            self.forget_the_gone();
         }
         let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
         for prefix in &choice.prefixes {
@@ -155,6 +157,18 @@ impl Tracking {
                 }
             }
         }
+    }
+
+    /// Empties the table of clients that no longer track: while nobody does, nothing else would.
+    fn forget_the_gone(&self) {
+        // One that begins meanwhile has entered itself before its keys.
+        self.keys.retain(|_, readers| {
+            let len = readers.len();
+            readers.retain(|reader| self.trackers.contains_key(reader));
+            self.items_len.fetch_sub(len - readers.len(), Relaxed);
+            self.keys_len.fetch_sub(usize::from(readers.is_empty()), Relaxed);
+            !readers.is_empty()
+        });
     }
 
     /// How many clients track, keys are in the table, clients stand at them, and prefixes.
@@ -226,15 +240,33 @@ impl Tracking {
 
     /// Takes a key out of the table and tells those who have read it.
     fn invalidate_read(&self, clients: &Registry, key: &Bytes, cause: Cause) {
-        let Some((_, readers)) = self.keys.remove(key) else { return };
-        self.keys_len.fetch_sub(1, Relaxed);
-        self.items_len.fetch_sub(readers.len(), Relaxed);
+        let Some(readers) = self.take(key, cause) else { return };
         let message = Arc::new(PushMessage::invalidation(std::slice::from_ref(key)));
         for reader in readers {
             if !self.trackers.get(&reader).is_some_and(|tracker| tracker.broadcast) {
                 self.tell(clients, reader, cause, &message);
             }
         }
+    }
+
+    /// Takes out the readers of a key; the caller stays if it has read its own change.
+    fn take(&self, key: &Bytes, cause: Cause) -> Option<BTreeSet<u64>> {
+        if let Some((caller, _)) = caller()
+            && cause == Cause::Command
+            && CURRENT.with_borrow(|current| current.contains(&key[..]))
+        {
+            let mut entry = self.keys.get_mut(key)?;
+            if entry.contains(&caller) {
+                let mut readers = std::mem::replace(&mut *entry, BTreeSet::from([caller]));
+                readers.remove(&caller);
+                self.items_len.fetch_sub(readers.len(), Relaxed);
+                return Some(readers);
+            }
+        }
+        let (_, readers) = self.keys.remove(key)?;
+        self.keys_len.fetch_sub(1, Relaxed);
+        self.items_len.fetch_sub(readers.len(), Relaxed);
+        Some(readers)
     }
 
     /// Tells everyone that all keys are gone.
@@ -285,8 +317,27 @@ pub fn caller() -> Option<(u64, Reads)> {
 
 /// Runs a tracking client's command, so that what it reads and changes is known as its own.
 pub fn as_caller<T>(client_id: u64, reads: Reads, run: impl FnOnce() -> T) -> T {
-    let before = CALLER.replace(Some((client_id, reads)));
+    CALLER.set(Some((client_id, reads)));
+    let result = run();
+    CALLER.set(None);
+    CURRENT.with_borrow_mut(BTreeSet::clear);
+    result
+}
+
+/// Runs what is nobody's command, though a client's command brought it about.
+pub fn as_nobody<T>(run: impl FnOnce() -> T) -> T {
+    let before = CALLER.take();
     let result = run();
     CALLER.set(before);
     result
+}
+
+/// Notes that the caller's command reads a key, in the order of its commands.
+pub fn note_read(key: &[u8]) {
+    CURRENT.with_borrow_mut(|current| current.insert(key.to_vec()));
+}
+
+/// Notes that the caller's command may change a key.
+pub fn note_change(key: &[u8]) {
+    CURRENT.with_borrow_mut(|current| current.remove(key));
 }
