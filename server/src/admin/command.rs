@@ -301,7 +301,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         docs,
     ),
     ServerCommand::new(
-        sub("getkeys", -4).doc(
+        sub("getkeys", -3).doc(
             "2.8.13",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",
@@ -310,7 +310,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         getkeys,
     ),
     ServerCommand::new(
-        sub("getkeysandflags", -4).doc(
+        sub("getkeysandflags", -3).doc(
             "7.0.0",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",

@@ -16,7 +16,7 @@ pub use acl::categories;
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
 pub use syntax::{Argument, ArgumentKind, parse_syntax};
-pub use table::CommandTable;
+pub use table::{CommandTable, NAME_LEN_MAX, Renamed, visible_name};
 
 use crate::effects::Effects;
 use crate::engine::{Engine, ScriptError};
