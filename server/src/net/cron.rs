@@ -91,10 +91,6 @@ fn tidy(node: &Node) {
     let now_us = node.clock.monotonic_us();
     node.clients.each(|client| {
         let shown = &client.shown;
-        if shown.output_len.load(Relaxed) > 0 {
-            // It looks at how long its output has waited: nothing else may wake it.
-            client.wake();
-        }
         let idle_us = now_us.saturating_sub(shown.last_used_us.load(Relaxed));
         if idle_us > BUFFER_KEPT_US && shown.query_buffer_free.load(Relaxed) > 0 {
             client.release_buffer();
