@@ -27,12 +27,14 @@ pub(crate) fn keep(node: &Arc<Node>) {
     node.config.on_change(ENGINE_LIMITS, move |settings| {
         if let Some(node) = weak.upgrade() {
             hand_over(&node, settings);
+            node.persist.record_limits(&node.engine);
         }
         Ok(())
     });
 }
 
-fn hand_over(node: &Node, settings: &Settings) {
+/// Hands the engine its limits as they are configured.
+pub(crate) fn hand_over(node: &Node, settings: &Settings) {
     use crate::config::settings::EvictionPolicy::{AllKeysLfu, VolatileLfu};
     let limits = node.engine.keyspace().limits();
     let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

@@ -127,7 +127,12 @@ impl Connection {
 
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            if let Some((waiting, command)) = self.run_commands() {
+            let waits = self.run_commands();
+            if let Some(target) = self.node.persist.journal.target() {
+                // No reply leaves before what it speaks of is on disk, if that is asked for.
+                poll_fn(|context| self.node.persist.journal.poll_reached(target, context)).await;
+            }
+            if let Some((waiting, command)) = waits {
                 self.scratch.tally.flush(&self.node);
                 self.wait(waiting, command).await?;
                 continue;
@@ -219,7 +224,7 @@ impl Connection {
             if let Flow::Wait(waiting) = flow {
                 waits = Some((waiting, args.iter().map(|arg| arg.to_vec()).collect()));
             }
-            if self.output.len() > WRITE_EARLY_LEN {
+            if self.output.len() > WRITE_EARLY_LEN && !self.node.persist.journal.holds_replies() {
                 write_early(&self.stream, &mut self.output);
                 if over_hard_limit(&self.node, &self.session, self.output.len()) {
                     tracing::warn!(
@@ -313,6 +318,24 @@ impl Connection {
                     _ => self.reply(&reply),
                 }
             }
+            Waiting::Journal { target, timeout, replicas } => {
+                let mut durable = self.node.persist.journal.has_reached(target);
+                if !durable || replicas {
+                    self.session.client.begin_block();
+                    let outcome =
+                        self.wait_for_journal((!replicas).then_some(target), timeout).await;
+                    let ended = self.session.client.end_block();
+                    outcome?;
+                    if let Some(Unblock::Error) = ended {
+                        self.reply(&unblocked_error());
+                        route::after_command(&mut self.session);
+                        return Ok(());
+                    }
+                    durable = self.node.persist.journal.has_reached(target);
+                }
+                let counts = [i64::from(durable), 0];
+                self.reply(&Reply::Array(counts.map(Reply::Integer).into()));
+            }
             Waiting::Keys { timeout, reply } => {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                 let Ok(entry) = table().resolve(&args) else {
@@ -356,6 +379,23 @@ impl Connection {
                 Event::Unblocked | Event::Deadline => return Ok(()),
                 Event::Read | Event::Flushed => {}
             }
+        }
+    }
+
+    /// Waits until the journal has come so far, the time is up or another ends the block.
+    async fn wait_for_journal(
+        &mut self,
+        target: Option<crate::persist::journal::Target>,
+        timeout: Option<Duration>,
+    ) -> Result<(), End> {
+        let node = Arc::clone(&self.node);
+        let reached = poll_fn(|context| match target {
+            Some(target) => node.persist.journal.poll_reached(target, context),
+            None => Poll::Pending,
+        });
+        tokio::select! {
+            () = reached => Ok(()),
+            ended = self.wait_until(deadline(timeout)) => ended,
         }
     }
 

@@ -36,6 +36,7 @@ pub async fn run(node: Arc<Node>) {
         if node.active_expire.load(Relaxed) {
             expire(&node).await;
         }
+        crate::admin::persistence::tick(&node);
         if round.is_multiple_of(10) {
             close_idle(&node);
         }
