@@ -7,6 +7,7 @@ use holdfast_engine::command::{Args, Command, Flags, Group};
 use holdfast_engine::value::number::parse_f64;
 use holdfast_engine::{Blob, CommandError, Reply};
 
+use crate::node::Node;
 use crate::route::{Answer, Call, ServerCommand, Waiting};
 
 /// Longest DEBUG SLEEP: a day.
@@ -44,11 +45,13 @@ fn debug(call: &mut Call<'_>) -> Answer {
         (b"error", [text]) => CommandError::new(String::from_utf8_lossy(text).into_owned()).into(),
         (b"protocol", [what]) => protocol(what),
         (b"change-repl-id" | b"jmap", []) if args[1].len() > 4 => Reply::Ok.into(),
-        (b"quicklist-packed-threshold" | b"set-disable-deny-scripts" | b"replicate", [_]) => {
+        (b"set-disable-deny-scripts", [on]) => {
+            call.node.debug_in_scripts.store(*on != b"0", Relaxed);
             Reply::Ok.into()
         }
         (b"reload", options) => super::persistence::reload(call, options),
         (b"loadaof", []) => super::persistence::loadaof(call),
+        (b"quicklist-packed-threshold" | b"replicate", [_]) => Reply::Ok.into(),
         (b"htstats" | b"htstats-key" | b"listpack" | b"ziplist", _) => CommandError::known(
             "ERR Holdfast's tables are not Redis's: there is nothing of this kind to show",
         )
@@ -63,13 +66,36 @@ fn debug(call: &mut Call<'_>) -> Answer {
     }
 }
 
+/// What a script may call of DEBUG once DEBUG SET-DISABLE-DENY-SCRIPTS has allowed it.
+pub(crate) fn from_script(node: &Node, args: Args<'_>) -> Option<Reply> {
+    if !node.debug_in_scripts.load(Relaxed) {
+        return None;
+    }
+    let answer = match (args[1].to_ascii_lowercase().as_slice(), &args[2..]) {
+        (b"protocol", [what]) => protocol(what),
+        (b"sleep", [seconds]) => sleep(seconds, true),
+        _ => return None,
+    };
+    match answer {
+        // Scripts see no attributes.
+        Answer::Reply(reply) | Answer::Attributed(_, reply) => Some(reply),
+        _ => None,
+    }
+}
+
 /// `DEBUG SLEEP seconds`: this client alone sleeps; no other is held up.
 fn sleep(seconds: &[u8], in_transaction: bool) -> Answer {
     let seconds = parse_f64(seconds).unwrap_or(0.0).clamp(0.0, SLEEP_S_MAX);
-    if in_transaction || seconds == 0.0 {
+    if seconds == 0.0 {
         return Reply::Ok.into();
     }
-    Answer::Wait(Waiting::Sleep(Duration::from_secs_f64(seconds), Reply::Ok))
+    let duration = Duration::from_secs_f64(seconds);
+    if in_transaction {
+        // EXEC cannot wait: it keeps its thread, whose other clients move to another.
+        crate::route::scripts::hold_thread(duration);
+        return Reply::Ok.into();
+    }
+    Answer::Wait(Waiting::Sleep(duration, Reply::Ok))
 }
 
 fn digest_text(digest: u64) -> String {
@@ -93,9 +119,10 @@ fn object(call: &Call<'_>, key: &[u8]) -> Answer {
 }
 
 fn digest_values(call: &Call<'_>, keys: Args<'_>) -> Answer {
-    let now = call.node.now();
+    let (engine, db, now) = (&call.node.engine, call.session.db, call.node.now());
     let digests = keys.iter().map(|key| {
-        let digest = call.node.engine.describe(call.session.db, key, now);
+        let live = engine.group_of(db, key, now);
+        let digest = live.and_then(|_| engine.describe(db, key, now));
         Reply::Simple(digest_text(digest.map_or(0, |seen| seen.digest)).into())
     });
     Reply::Array(digests.collect()).into()
@@ -117,7 +144,13 @@ fn protocol(what: &[u8]) -> Answer {
         b"bignum" => Reply::BigNumber(Blob::copy_from(b"1234567999999999999999999999999999999")),
         b"true" => Reply::Bool(true),
         b"false" => Reply::Bool(false),
-        b"attrib" => Reply::bulk(b"Some real reply following the attribute"),
+        b"attrib" => {
+            let popularity = Reply::Array(vec![Reply::bulk(b"key:123"), Reply::Integer(90)]);
+            return Answer::Attributed(
+                vec![(Reply::bulk(b"key-popularity"), popularity)],
+                Reply::bulk(b"Some real reply following the attribute"),
+            );
+        }
         _ => {
             return CommandError::known(
                 "ERR Wrong protocol type name. Please use one of the following: string|integer|\

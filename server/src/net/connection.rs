@@ -7,14 +7,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use holdfast_engine::{CommandError, Reply};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Stream;
 use crate::config::settings::ClientClass;
@@ -122,6 +123,10 @@ impl Connection {
         self.session.client.close_outbox();
         self.node.blocked.leave(self.session.client.id);
         self.node.monitors.remove(self.session.client.id);
+        if let Some(choice) = self.session.tracking.take() {
+            self.node.tracking.end(self.session.client.id, &choice);
+            self.node.refresh_events();
+        }
         self.scratch.tally.flush(&self.node);
     }
 
@@ -200,6 +205,8 @@ impl Connection {
     fn run_batch(&mut self) -> Option<(Waiting, OwnedCommand)> {
         let commands = self.batch.commands(&self.input, &mut self.room);
         self.scratch.tally.start(&self.node);
+        // CLIENT LIST in this very batch counts what is being run.
+        self.session.client.shown.query_buffer_len.store(self.input.len(), Relaxed);
         let mut waits = None;
         let mut ran = 0;
         if commands.len() > 1 {
@@ -281,11 +288,16 @@ impl Connection {
     fn show(&mut self) {
         let shown = &self.session.client.shown;
         shown.last_used_us.store(self.node.clock.monotonic_us(), Relaxed);
+        if self.input.is_empty() {
+            // A large buffer is kept for as long as it is used; at the latest an idle client's goes.
+            let used = shown.query_buffer_len.load(Relaxed);
+            if self.input.capacity() > INPUT_KEPT_MAX && used <= INPUT_KEPT_MAX {
+                self.input = BytesMut::with_capacity(READ_LEN);
+            }
+            self.input.reserve(READ_LEN);
+        }
         shown.query_buffer_len.store(self.input.len(), Relaxed);
         shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
-        if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
-            self.input = BytesMut::with_capacity(READ_LEN);
-        }
     }
 
     /// Waits for what a command waits for, and answers it.
@@ -293,9 +305,9 @@ impl Connection {
         match waiting {
             Waiting::Pause => {
                 self.aside.push_front(command);
-                self.session.client.shown.blocked.store(true, Relaxed);
+                self.session.client.shown.paused.store(true, Relaxed);
                 let ended = self.wait_for_pause().await;
-                self.session.client.shown.blocked.store(false, Relaxed);
+                self.session.client.shown.paused.store(false, Relaxed);
                 return ended;
             }
             Waiting::Sleep(duration, reply) => {
@@ -304,7 +316,13 @@ impl Connection {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                 if let Ok(entry) = table().resolve(&args) {
                     let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-                    route::tally::note_duration(&self.node, &self.session.client, entry, &args, us);
+                    route::tally::note_duration(
+                        &self.node,
+                        &self.session.client,
+                        entry.row,
+                        &args,
+                        us,
+                    );
                 }
                 self.reply(&reply);
             }
@@ -357,7 +375,7 @@ impl Connection {
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
                     Some(Unblock::Error) => self.reply(&unblocked_error()),
-                    Some(Unblock::Timeout | Unblock::Resume) | None => self.reply(&reply),
+                    Some(Unblock::Timeout) | None => self.reply(&reply),
                 }
             }
         }
@@ -416,59 +434,95 @@ impl Connection {
     /// Sends what waits and waits for something to happen.
     async fn event(&mut self, until: Option<Instant>, read: bool) -> Result<Event, End> {
         let mut sleep = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
-        let room =
-            if self.missing > READ_LEN { self.missing.min(RESERVE_LEN_MAX) } else { READ_LEN };
-        let query_limit = self.node.settings.client_query_buffer_limit();
-        let event = poll_fn(|context| {
-            let client = Arc::clone(&self.session.client);
-            client.register(context);
-            if client.killed() == Kill::Now {
-                return Poll::Ready(Err(End::Gone));
-            }
-            let output = &mut self.output;
-            client.take_pushes(|bytes| output.push(&bytes));
-            let had_output = !output.is_empty();
+        poll_fn(|context| self.poll_event(context, sleep.as_mut(), read)).await
+    }
+
+    fn poll_event(
+        &mut self,
+        context: &mut Context<'_>,
+        mut sleep: Option<&mut Pin<Box<Sleep>>>,
+        read: bool,
+    ) -> Poll<Result<Event, End>> {
+        if let Some(event) = self.poll_once(context, sleep.as_deref_mut(), read)? {
+            return Poll::Ready(Ok(event));
+        }
+        // Others may act between the look and the registration: look again.
+        self.session.client.register(context);
+        if self.session.client.has_news()
+            && let Some(event) = self.poll_once(context, sleep, read)?
+        {
+            return Poll::Ready(Ok(event));
+        }
+        Poll::Pending
+    }
+
+    /// One look at everything that may have happened.
+    fn poll_once(
+        &mut self,
+        context: &mut Context<'_>,
+        sleep: Option<&mut Pin<Box<Sleep>>>,
+        read: bool,
+    ) -> Result<Option<Event>, End> {
+        let client = &*self.session.client;
+        if client.killed() == Kill::Now {
+            return Err(End::Gone);
+        }
+        // Messages that came of its being served follow the reply.
+        if client.is_unblocked() {
+            return Ok(Some(Event::Unblocked));
+        }
+        let output = &mut self.output;
+        client.take_pushes(|bytes| output.push(&bytes));
+        if !output.is_empty() {
             while !output.is_empty() {
                 match self.stream.poll_write_buf(context, output) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Ready(Ok(0)) => return Err(End::Gone),
                     Poll::Ready(Ok(sent)) => self.scratch.tally.sent(sent),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Ready(Err(error)) => return Err(error.into()),
                     Poll::Pending => break,
                 }
             }
-            if !read && had_output && output.is_empty() {
-                return Poll::Ready(Ok(Event::Flushed));
+            self.check_output_limit()?;
+            if !read && self.output.is_empty() {
+                return Ok(Some(Event::Flushed));
             }
-            if client.is_unblocked() {
-                return Poll::Ready(Ok(Event::Unblocked));
+        }
+        if let Some(sleep) = sleep
+            && sleep.as_mut().poll(context).is_ready()
+        {
+            return Ok(Some(Event::Deadline));
+        }
+        if !read {
+            return Ok(None);
+        }
+        if self.input.len() >= self.node.settings.client_query_buffer_limit() {
+            let id = self.session.client.id;
+            tracing::warn!(client = id, "client closed: query buffer limit reached");
+            return Err(End::Gone);
+        }
+        let room = self.missing.clamp(READ_LEN, RESERVE_LEN_MAX);
+        if self.input.capacity() - self.input.len() < room {
+            if self.input.capacity() == 0 && self.stream.poll_read_ready(context).is_pending() {
+                return Ok(None);
             }
-            if let Some(sleep) = &mut sleep
-                && sleep.as_mut().poll(context).is_ready()
-            {
-                return Poll::Ready(Ok(Event::Deadline));
+            self.input.reserve(room);
+        }
+        match self.stream.poll_read_buf(context, &mut self.input) {
+            Poll::Ready(Ok(0)) => Err(End::Gone),
+            Poll::Ready(Ok(received)) => {
+                self.scratch.tally.received(received);
+                Ok(Some(Event::Read))
             }
-            if read && self.input.len() < query_limit {
-                if self.input.capacity() - self.input.len() < room {
-                    self.input.reserve(room);
+            Poll::Ready(Err(error)) => Err(error.into()),
+            Poll::Pending => {
+                if self.session.client.is_to_release() && self.input.is_empty() {
+                    // The next read waits for the socket without a buffer.
+                    self.input = BytesMut::new();
+                    self.session.client.shown.query_buffer_free.store(0, Relaxed);
                 }
-                match self.stream.poll_read_buf(context, &mut self.input) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
-                    Poll::Ready(Ok(received)) => {
-                        self.scratch.tally.received(received);
-                        return Poll::Ready(Ok(Event::Read));
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    Poll::Pending => {}
-                }
-            } else if read {
-                tracing::warn!(client = client.id, "client closed: query buffer limit reached");
-                return Poll::Ready(Err(End::Gone));
+                Ok(None)
             }
-            Poll::Pending
-        })
-        .await?;
-        self.check_output_limit()?;
-        Ok(event)
+        }
     }
 
     /// Ends the connection of a client that has let too much output pile up.
@@ -533,13 +587,28 @@ fn write_early(stream: &Stream, output: &mut Output) {
 /// Starts loading the records that the commands of a pipeline will look at, so that the
 /// misses overlap instead of adding up.
 pub fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
+    /// So many at a time: more would drive the first out of the nearest cache again.
+    const GROUP: usize = 64;
     let keyspace = node.engine.keyspace();
+    let mut hashes = [0; GROUP];
+    let mut len = 0;
+    // A pipeline mostly repeats one command.
+    let mut last: (&[u8], bool) = (b"", false);
     for args in commands.iter() {
-        if let [name, key, ..] = args
-            && let Some(entry) = table().find(name)
-            && entry.row.single_key() == Some(1)
-        {
-            keyspace.prefetch(session.db, keyspace.hash(key));
+        let [name, key, ..] = *args else { continue };
+        if name != last.0 {
+            let has_key = table().find(name).is_some_and(|e| e.row.single_key() == Some(1));
+            last = (name, has_key);
+        }
+        if !last.1 {
+            continue;
+        }
+        hashes[len] = keyspace.hash(key);
+        len += 1;
+        if len == GROUP {
+            keyspace.prefetch(session.db, &hashes);
+            len = 0;
         }
     }
+    keyspace.prefetch(session.db, &hashes[..len]);
 }
