@@ -79,9 +79,19 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     let addresses = listeners.addresses();
     // Clients are told that data is being loaded rather than turned away.
     node.persist.loading.begin(node.clock.now_ms() / 1000);
+    persistence::follow_settings(&node);
     listeners.accept(&node);
     let loader = Arc::clone(&node);
-    let loaded = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader)).await;
+    let loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
+    let loaded = tokio::select! {
+        loaded = loading => loaded,
+        () = wait_for_end(&node) => {
+            // Nothing has changed, and half a data set is not worth saving.
+            remove_pidfile(&node);
+            tracing::warn!("Holdfast is now ready to exit, bye bye...");
+            return ExitCode::SUCCESS;
+        }
+    };
     match loaded {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -94,7 +104,6 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    persistence::follow_settings(&node);
     node.persist.loading.end();
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);

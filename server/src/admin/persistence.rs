@@ -162,6 +162,9 @@ fn switch_journal(node: &Arc<Node>, on: bool) -> Result<(), String> {
     if on == node.persist.journal.is_on() {
         return Ok(());
     }
+    if node.persist.loading.is_active() {
+        return Err("the data set is being loaded; try again when that is done".to_owned());
+    }
     if !on {
         blocking(|| node.persist.stop_journal(&node.engine));
         node.persist.update_refusal(&node.engine);
@@ -202,7 +205,7 @@ pub fn at_shutdown(node: &Arc<Node>, save: bool) -> io::Result<()> {
         }
         save_now(node, Job::Save)?;
     }
-    node.persist.stop_journal(&node.engine);
+    node.persist.journal.end();
     Ok(())
 }
 
@@ -301,7 +304,8 @@ fn waitaof(call: &mut Call<'_>) -> Answer {
         .into();
     }
     // What this client wrote stands before what is queued now.
-    let target = Target { position: journal.appended(), stage: Stage::Durable };
+    let position = journal.appended();
+    let target = Target { position, stage: Stage::Durable, owed: position };
     let durable = journal.is_on() && journal.has_reached(target);
     let enough = replicas == 0 && i64::from(durable) >= local;
     if enough || call.in_transaction {
@@ -335,7 +339,13 @@ fn shutdown(call: &mut Call<'_>) -> Answer {
     if abort {
         return CommandError::known("ERR No shutdown in progress.").into();
     }
-    let save = save || !nosave && !call.node.settings.save_points().is_empty();
+    if call.node.persist.journal.failure().is_some() && !force {
+        tracing::error!("SHUTDOWN is refused: the last changes cannot be written to the journal");
+        return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
+    }
+    // Half a data set must not take the place of the file it is loaded from.
+    let loading = call.node.persist.loading.is_active();
+    let save = !loading && (save || !nosave && !call.node.settings.save_points().is_empty());
     if save && blocking(|| save_once(call.node)).is_err() && !force {
         return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
     }

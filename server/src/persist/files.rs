@@ -13,6 +13,24 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Claims a journal's directory for this process, until the file is closed.
+///
+/// # Errors
+/// When another process holds it, or it cannot be written to.
+pub fn lock(dir: &Path) -> io::Result<File> {
+    let path = dir.join("lock");
+    let file = File::create(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    let claimed = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    claimed.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("{} is held: another server uses this directory", path.display()),
+        )
+    })?;
+    Ok(file)
+}
+
 /// The directory of a path.
 #[must_use]
 pub fn dir_of(path: &Path) -> PathBuf {

@@ -64,7 +64,27 @@ impl Persist {
             io::Error::new(error.kind(), format!("{}: {error}", location.dir.display()))
         })?;
         self.claim(&location)?;
-        if let Some(manifest) = Manifest::read(&location.dir, &location.names)? {
+        let manifest = Manifest::read(&location.dir, &location.names)?;
+        let strangers =
+            manifest.clone().unwrap_or_default().strangers(&location.dir, &location.names)?;
+        if manifest.is_none()
+            && let Some(name) = strangers.iter().find(|name| !name.starts_with("temp-"))
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{} is part of a journal whose manifest {} is missing: restore the directory \
+                     from a backup, or move it away to start without it",
+                    location.dir.join(name).display(),
+                    location.names.manifest()
+                ),
+            ));
+        }
+        for name in strangers {
+            tracing::info!("{name} was left behind by a crash and is removed");
+            fs::remove_file(location.dir.join(name))?;
+        }
+        if let Some(manifest) = manifest.filter(|manifest| !manifest.is_empty()) {
             let total = journal::total_len(&location, &manifest)?;
             let mut teller = Teller::new(self, total);
             let truncate = self.settings.aof_load_truncated();
@@ -85,6 +105,7 @@ impl Persist {
             self.start_journal(engine, host, on_failure)?;
             return Ok(());
         }
+        Manifest::default().write(&location.dir, &location.names)?;
         let file = LogFile::create(&location, 1)?;
         Manifest { base: None, logs: vec![1] }.write(&location.dir, &location.names)?;
         self.record_to(engine, file, on_failure)

@@ -14,9 +14,9 @@ use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Host;
 use holdfast_engine::time::DbIndex;
 
-use super::Persist;
 use super::journal::{Journal, LIMITS_MARK, Location, LogFile, Manifest, OnFailure};
 use super::rdb::Written;
+use super::{Persist, files};
 
 /// How long the writer may take to go over to the next log, its disk being slow.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +72,7 @@ impl Persist {
         let since = Instant::now();
         while journal.number() != number {
             if since.elapsed() > SWITCH_PATIENCE || !journal.is_on() {
+                remove(&location, location.names.base(number));
                 return Err(io::Error::other("the writer did not go over to the next log"));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -104,6 +105,10 @@ impl Persist {
         self.claim(&location)?;
         // What an earlier journal left behind is not what follows this snapshot.
         let old = Manifest::read(&location.dir, &location.names)?.unwrap_or_default();
+        if old.is_empty() {
+            // From here on a file without a name in it is what a crash left behind.
+            old.write(&location.dir, &location.names)?;
+        }
         let number = old.logs.iter().chain(&old.base).max().map_or(1, |last| last + 1);
         let mut file = Some(LogFile::create(&location, number)?);
         let path = location.dir.join(location.names.base(number));
@@ -152,17 +157,10 @@ impl Persist {
     /// # Errors
     /// When another does.
     pub(super) fn claim(&self, location: &Location) -> io::Result<()> {
-        let path = location.dir.join("lock");
-        let file = fs::File::create(&path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |_| {
-                io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    format!("{} is held: another server uses this directory", path.display()),
-                )
-            },
-        )?;
-        *self.lock.lock() = Some(file);
+        // One's own lock is in one's own way, too.
+        let mut held = self.lock.lock();
+        *held = None;
+        *held = Some(files::lock(&location.dir)?);
         Ok(())
     }
 }

@@ -50,6 +50,16 @@ impl Names {
     pub fn log(&self, number: u64) -> String {
         format!("{}.{number}.log", self.prefix)
     }
+
+    /// Whether a name is that of a snapshot or a log, or of a new version of a file of ours.
+    fn is_ours(&self, name: &str) -> bool {
+        let new = name.strip_prefix("temp-").and_then(|rest| rest.split_once('-'));
+        let rest = new.map_or(name, |(_, rest)| rest).strip_prefix(&self.prefix);
+        let Some(rest) = rest.and_then(|rest| rest.strip_prefix('.')) else { return false };
+        let number = rest.strip_suffix(".base.rdb").or_else(|| rest.strip_suffix(".log"));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+            || new.is_some() && rest == "manifest"
+    }
 }
 
 impl Manifest {
@@ -67,6 +77,26 @@ impl Manifest {
         Self::parse(&text).map(Some).map_err(|reason| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", path.display()))
         })
+    }
+
+    /// Whether it names nothing: a journal was about to be begun.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.base.is_none() && self.logs.is_empty()
+    }
+
+    /// Names of files that look like the journal's and that this manifest does not name: what
+    /// a crash left behind, or a journal whose manifest is lost.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn strangers(&self, dir: &Path, names: &Names) -> io::Result<Vec<String>> {
+        let named: Vec<String> = (self.base.iter().map(|number| names.base(*number)))
+            .chain(self.logs.iter().map(|number| names.log(*number)))
+            .collect();
+        let found =
+            fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(found.filter(|name| names.is_ours(name) && !named.contains(name)).collect())
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -140,6 +170,13 @@ mod tests {
             for cut in 1..text.len() - 1 {
                 assert!(Manifest::parse(&text[..cut]).is_err(), "{:?}", &text[..cut]);
             }
+        }
+        let names = Names::new(b"a.aof");
+        for ours in ["a.aof.1.log", "a.aof.12.base.rdb", "temp-77-a.aof.manifest"] {
+            assert!(names.is_ours(ours), "{ours}");
+        }
+        for other in ["a.aof.manifest", "a.aof.1.log.cut-at-32", "b.aof.1.log", "a.aof.x.log"] {
+            assert!(!names.is_ours(other), "{other}");
         }
         let other = Manifest::parse("file appendonly.aof.1.base.rdb seq 1 type b\n");
         assert!(other.is_err_and(|reason| reason.contains("Redis")));

@@ -12,6 +12,7 @@ mod repair;
 mod replay;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -61,6 +62,9 @@ pub struct Target {
     pub position: u64,
     /// How far it must have come.
     pub stage: Stage,
+    /// What comes of the client's own changes ends here: while the disk fails, replies that
+    /// speak of no more than others' changes are let go.
+    pub owed: u64,
 }
 
 /// What commands and the writer share.
@@ -87,7 +91,8 @@ pub struct Journal {
     appended: AtomicU64,
     written: AtomicU64,
     durable: AtomicU64,
-    waiters: Mutex<Vec<(Target, Waker)>>,
+    /// Who waits for what, by client.
+    waiters: Mutex<HashMap<u64, (Target, Waker)>>,
     /// Bytes of the log files, and of the base beside them.
     log_len: AtomicU64,
     base_len: AtomicU64,
@@ -129,7 +134,17 @@ impl Journal {
         policy: Policy,
         on_failure: OnFailure,
     ) -> std::io::Result<()> {
-        self.queue.lock().stop = false;
+        {
+            // What was queued since an earlier journal ended is part of what this one begins with.
+            let mut queue = self.queue.lock();
+            queue.begin += queue.bytes.len() as u64;
+            queue.bytes.clear();
+            (queue.stop, queue.switch) = (false, None);
+            self.appended.store(queue.begin, Release);
+            self.written.store(queue.begin, Release);
+            self.durable.store(queue.begin, Release);
+        }
+        self.failing.store(false, Release);
         self.number.store(file.number(), Release);
         self.log_len.store(file.len(), Release);
         let journal = Arc::clone(self);
@@ -141,8 +156,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Syncs everything and ends the writer. Nothing may be appended any more.
+    /// Syncs everything and records nothing any more.
     pub fn stop(&self) {
+        self.end();
+        self.failing.store(false, Release);
+        self.policy.store(OFF, Release);
+        self.wake_waiters();
+    }
+
+    /// Syncs everything before the process ends. What could not be written stays unanswered.
+    pub fn end(&self) {
         self.queue.lock().stop = true;
         self.wake_writer();
         let thread = self.thread.lock().take();
@@ -151,8 +174,6 @@ impl Journal {
         {
             tracing::error!("the journal's thread has panicked");
         }
-        self.policy.store(OFF, Release);
-        self.wake_waiters();
     }
 
     /// Queues a record that `write` appends.
@@ -203,25 +224,27 @@ impl Journal {
         self.durable.load(Acquire)
     }
 
-    /// What replies to what has run so far must wait for, if for anything.
+    /// What replies to what has run so far must wait for, if for anything; `owed` is as in
+    /// [`Target`].
     #[inline]
     #[must_use]
-    pub fn target(&self) -> Option<Target> {
+    pub fn target(&self, owed: u64) -> Option<Target> {
         match self.policy.load(Relaxed) {
             OFF => None,
-            policy => self.target_under(policy),
+            policy => self.target_under(policy, owed),
         }
     }
 
-    fn target_under(&self, policy: u8) -> Option<Target> {
+    fn target_under(&self, policy: u8, owed: u64) -> Option<Target> {
         let position = self.appended();
         if policy == Policy::Always as u8 {
-            let target = Target { position, stage: Stage::Durable };
-            return (self.durable() < position).then_some(target);
+            let target = Target { position, stage: Stage::Durable, owed };
+            return (!self.has_reached(target)).then_some(target);
         }
         let behind = position.saturating_sub(self.written.load(Acquire));
-        let target = Target { position: position - behind / 2, stage: Stage::Written };
-        (behind > BACKLOG_MAX).then_some(target)
+        // A disk that fails refuses changes: there is nothing to slow down.
+        let target = Target { position: position - behind / 2, stage: Stage::Written, owed: 0 };
+        (behind > BACKLOG_MAX && !self.has_reached(target)).then_some(target)
     }
 
     /// Whether replies may have to wait: then none is sent before its batch is through.
@@ -237,39 +260,36 @@ impl Journal {
             Stage::Written => &self.written,
             Stage::Durable => &self.durable,
         };
-        come.load(Acquire) >= target.position || !self.is_on()
+        let come = come.load(Acquire);
+        come >= target.position
+            || !self.is_on()
+            || come >= target.owed && self.failing.load(Acquire)
     }
 
-    /// Completes when a target is reached; otherwise the task is woken then.
-    pub fn poll_reached(&self, target: Target, context: &Context<'_>) -> Poll<()> {
+    /// Completes when a target is reached; otherwise the client's task is woken then.
+    pub fn poll_reached(&self, client: u64, target: Target, context: &Context<'_>) -> Poll<()> {
         if self.has_reached(target) {
             return Poll::Ready(());
         }
-        {
-            let mut waiters = self.waiters.lock();
-            let waker = context.waker();
-            match waiters.iter_mut().find(|(_, other)| other.will_wake(waker)) {
-                Some(place) => place.0 = target,
-                None => waiters.push((target, waker.clone())),
-            }
-        }
+        self.waiters.lock().insert(client, (target, context.waker().clone()));
         // It may have been reached before the waker was in the list.
         if self.has_reached(target) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Forgets a client that went before its target was reached.
+    pub fn forget(&self, client: u64) {
+        self.waiters.lock().remove(&client);
+    }
+
     fn wake_waiters(&self) {
         let mut ready = Vec::new();
-        {
-            let mut waiters = self.waiters.lock();
-            let mut nth = 0;
-            while nth < waiters.len() {
-                if self.has_reached(waiters[nth].0) {
-                    ready.push(waiters.swap_remove(nth).1);
-                } else {
-                    nth += 1;
-                }
+        self.waiters.lock().retain(|_, (target, waker)| {
+            let reached = self.has_reached(*target);
+            if reached {
+                ready.push(waker.clone());
             }
-        }
+            !reached
+        });
         ready.into_iter().for_each(Waker::wake);
     }
 

@@ -22,11 +22,22 @@ pub fn repair(location: &Location) -> io::Result<Vec<String>> {
             format!("there is no journal: {} does not exist", path.display()),
         ));
     };
+    let _lock = files::lock(&location.dir)?;
     let mut told = Vec::new();
     let logs = manifest.logs.clone();
     for (nth, number) in logs.iter().enumerate() {
         let path = location.dir.join(location.names.log(*number));
-        let len = fs::metadata(&path)?.len();
+        let len = match fs::metadata(&path) {
+            Ok(meta) => meta.len(),
+            // An earlier repair was cut short.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && nth > 0 => {
+                told.push(format!("{} is gone and no longer replayed", path.display()));
+                manifest.logs.truncate(nth);
+                manifest.write(&location.dir, &location.names)?;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         let Some((good, reason)) = first_fault(&path, len, *number)? else {
             told.push(format!("{} is good", path.display()));
             continue;
@@ -46,7 +57,13 @@ pub fn repair(location: &Location) -> io::Result<Vec<String>> {
         ));
         for later in &logs[nth + 1..] {
             let path = location.dir.join(location.names.log(*later));
-            told.push(format!("{} follows the damage and is no longer replayed", path.display()));
+            let kept = path.with_extension("log.cut");
+            fs::rename(&path, &kept)?;
+            told.push(format!(
+                "{} follows the damage and is no longer replayed; it is now {}",
+                path.display(),
+                kept.display()
+            ));
         }
         manifest.logs.truncate(nth + 1);
         manifest.write(&location.dir, &location.names)?;

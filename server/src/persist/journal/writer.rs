@@ -110,7 +110,9 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
     loop {
         let next = take(journal, &mut taken, unsynced.then(|| synced + SYNC_EVERY));
         if !taken.is_empty() {
-            write_until_it_works(journal, &mut file, &taken, &mut frames, on_failure);
+            if !write_until_it_works(journal, &mut file, &taken, &mut frames, on_failure) {
+                return;
+            }
             journal.written.fetch_add(taken.len() as u64, Release);
             journal.log_len.fetch_add(frames.len() as u64, Relaxed);
             unsynced = true;
@@ -182,13 +184,14 @@ fn take(journal: &Journal, taken: &mut Vec<u8>, sync_at: Option<Instant>) -> Nex
     if queue.stop { Next::Stop } else { Next::GoOn }
 }
 
+/// Whether it was written: not if the journal is stopped while that is impossible.
 fn write_until_it_works(
     journal: &Journal,
     file: &mut LogFile,
     records: &[u8],
     frames: &mut Vec<u8>,
     on_failure: &dyn Fn(bool),
-) {
+) -> bool {
     let mut failed = false;
     while let Err(error) = file.write(records, frames) {
         if !failed {
@@ -199,12 +202,15 @@ fn write_until_it_works(
             *journal.failure.lock() = error.to_string();
             journal.failing.store(true, Release);
             on_failure(true);
+            journal.wake_waiters();
             failed = true;
         }
         if journal.queue.lock().stop {
-            tracing::error!("the last changes could not be written to the journal");
-            frames.clear();
-            return;
+            tracing::error!(
+                "the last changes ({} bytes) could not be written to the journal",
+                records.len()
+            );
+            return false;
         }
         std::thread::sleep(RETRY_AFTER);
     }
@@ -213,6 +219,7 @@ fn write_until_it_works(
         journal.failing.store(false, Release);
         on_failure(false);
     }
+    true
 }
 
 fn sync(journal: &Journal, file: &LogFile) {
