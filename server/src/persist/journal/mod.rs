@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 pub use manifest::{Manifest, Names};
 pub use repair::repair;
 pub(super) use replay::total_len;
-pub use replay::{LIMITS_MARK, Replayed, Replaying, replay};
+pub use replay::{LIMITS_MARK, Player, Replayed, Replaying, replay};
 pub use writer::LogFile;
 
 /// When a record is synced.

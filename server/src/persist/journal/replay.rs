@@ -225,7 +225,8 @@ fn read_log(
 }
 
 /// Runs records on an engine.
-struct Player<'e> {
+#[derive(Debug)]
+pub struct Player<'e> {
     engine: &'e Engine,
     table: &'static CommandTable,
     sequence: u64,
@@ -234,11 +235,17 @@ struct Player<'e> {
 }
 
 impl<'e> Player<'e> {
-    fn new(engine: &'e Engine) -> Self {
+    /// Begins with the engine as it is.
+    #[must_use]
+    pub fn new(engine: &'e Engine) -> Self {
         Self { engine, table: table(), sequence: 0, calls: 0, last: UnixMillis(0) }
     }
 
-    fn play(&mut self, record: &[u8]) -> Result<(), String> {
+    /// Runs the calls of one record.
+    ///
+    /// # Errors
+    /// When it is no record, or one that cannot be replayed here.
+    pub fn play(&mut self, record: &[u8]) -> Result<(), String> {
         const BAD: &str = "a record is not what a record should be";
         let mut reader = Reader::new(record).ok_or(BAD)?;
         let now = reader.now();
