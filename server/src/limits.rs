@@ -33,11 +33,17 @@ pub(crate) fn keep(node: &Arc<Node>) {
     hand_over(node, &node.settings);
     let weak = Arc::downgrade(node);
     node.config.on_change(ENGINE_LIMITS, move |settings| {
-        if let Some(node) = weak.upgrade() {
+        let Some(node) = weak.upgrade() else { return Ok(()) };
+        if !node.persist.journal.is_on() {
+            hand_over(&node, settings);
+            return Ok(());
+        }
+        // A replay must change them between the same two commands.
+        let changed = node.engine.keyspace().at_rest(&*node, || {
             hand_over(&node, settings);
             node.persist.record_limits(&node.engine);
-        }
-        Ok(())
+        });
+        changed.map_err(|error| error.text().to_owned())
     });
 }
 

@@ -15,6 +15,7 @@ use crate::node::Node;
 use crate::persist::Job;
 use crate::persist::journal::{OnFailure, Stage, Target};
 use crate::persist::rdb::{Expired, ReadOptions};
+use crate::persist::save::Checksum;
 use crate::route::{Answer, Call, ServerCommand, Waiting, deliver};
 
 /// After a save that failed the next one is tried so much later.
@@ -45,7 +46,8 @@ pub fn on_failure(node: &Arc<Node>) -> OnFailure {
 fn save_now(node: &Node, job: Job) -> io::Result<()> {
     let path = node.persist.rdb_path();
     let mut changes = 0;
-    let saved = node.persist.write_snapshot(&node.engine, node, &path, || {
+    let checksum = if node.settings.rdbchecksum() { Checksum::Yes } else { Checksum::No };
+    let saved = node.persist.write_snapshot(&node.engine, node, &path, checksum, || {
         changes = node.changes.load(Relaxed);
     });
     let now_us = node.clock.monotonic_us();

@@ -16,6 +16,7 @@ use holdfast_engine::time::DbIndex;
 
 use super::journal::{Journal, LIMITS_MARK, Location, LogFile, Manifest, OnFailure};
 use super::rdb::Written;
+use super::save::Checksum;
 use super::{Persist, files};
 
 /// How long the writer may take to go over to the next log, its disk being slow.
@@ -63,7 +64,7 @@ impl Persist {
         let path = location.dir.join(location.names.base(number));
         let journal = &self.journal;
         let mut next = Some(next);
-        let written = self.write_snapshot(engine, host, &path, || {
+        let written = self.write_snapshot(engine, host, &path, Checksum::Yes, || {
             if let Some(next) = next.take() {
                 journal.switch_to(next);
                 append_limits(journal, engine);
@@ -113,7 +114,7 @@ impl Persist {
         let mut file = Some(LogFile::create(&location, number)?);
         let path = location.dir.join(location.names.base(number));
         let mut started = Ok(());
-        let written = self.write_snapshot(engine, host, &path, || {
+        let written = self.write_snapshot(engine, host, &path, Checksum::Yes, || {
             if let Some(file) = file.take() {
                 started = self.journal.start(file, self.policy(), on_failure);
                 if started.is_ok() {

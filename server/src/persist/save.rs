@@ -17,6 +17,15 @@ use super::{Persist, files};
 /// Bytes gathered before they are handed to the system.
 const BUFFER_LEN: usize = 256 * 1024;
 
+/// Whether a file ends in a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// As a journal demands of the file it begins with.
+    Yes,
+    /// As `rdbchecksum no` wishes.
+    No,
+}
+
 fn begin_failed(error: SnapshotError) -> io::Error {
     match error {
         SnapshotError::InProgress => {
@@ -39,6 +48,7 @@ impl Persist {
         engine: &Engine,
         host: &dyn Host,
         path: &Path,
+        checksum: Checksum,
         at_cut: impl FnOnce(),
     ) -> io::Result<Written> {
         let keyspace = engine.keyspace();
@@ -57,9 +67,8 @@ impl Persist {
         files::replace(path, |file: &mut File| {
             let mut snapshot =
                 keyspace.begin_snapshot(Detail::Plain, sink, host, at_cut).map_err(begin_failed)?;
-            let checksum = self.settings.rdbchecksum();
             let out = BufWriter::with_capacity(BUFFER_LEN, file);
-            rdb::write(keyspace, &mut snapshot, &aux, checksum, out, |_| Ok(()))
+            rdb::write(keyspace, &mut snapshot, &aux, checksum == Checksum::Yes, out, |_| Ok(()))
         })
     }
 }

@@ -182,7 +182,13 @@ impl Journal {
         let begin = queue.bytes.len();
         queue.bytes.extend_from_slice(&[0; 4]);
         write(&mut queue.bytes);
-        let len = (queue.bytes.len() - begin - 4) as u32;
+        let Ok(len) = u32::try_from(queue.bytes.len() - begin - 4) else {
+            tracing::error!(
+                "a transaction is longer than a record of the journal can be, and cannot be taken \
+                 back: the process ends, without it"
+            );
+            std::process::exit(1);
+        };
         queue.bytes[begin..begin + 4].copy_from_slice(&len.to_le_bytes());
         self.appended.store(queue.begin + queue.bytes.len() as u64, Release);
         if queue.asleep {

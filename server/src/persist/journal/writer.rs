@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use super::frame::{FILE_HEADER_LEN, file_header, push_records};
+use super::frame::{END_MARK, FILE_HEADER_LEN, file_header, push_records};
 use super::{Journal, Location, Policy};
 use crate::persist::files;
 
@@ -61,6 +61,11 @@ impl LogFile {
             len = FILE_HEADER_LEN as u64;
         } else {
             file.set_len(len)?;
+        }
+        if next > 1 {
+            // The mark of the last frame may be all that is missing of it.
+            file.seek(SeekFrom::Start(len - 1))?;
+            file.write_all(&[END_MARK])?;
         }
         file.seek(SeekFrom::Start(len))?;
         file.sync_all()?;
