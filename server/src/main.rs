@@ -62,8 +62,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// A write beyond the process's file size limit: an error like that of a full disk, if someone
+/// listens to the signal.
+const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
+
 async fn serve(config: Config, workers: usize) -> ExitCode {
     let node = Node::new(config);
+    let _listened_to = signal(FILE_SIZE_EXCEEDED);
     if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
         tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
         return ExitCode::FAILURE;

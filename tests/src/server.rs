@@ -182,6 +182,20 @@ impl Server {
         self.wait_ready()
     }
 
+    /// Limits the size of the files it may write (`unlimited` lifts it): beyond, writing fails
+    /// as on a full disk. `false`, said aloud, where there is no `prlimit`.
+    #[must_use]
+    pub fn limit_files(&self, bytes: &str) -> bool {
+        let limited = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string(), &format!("--fsize={bytes}:unlimited")])
+            .status();
+        let done = limited.is_ok_and(|status| status.success());
+        if !done {
+            eprintln!("SKIPPED: prlimit cannot limit the size of files here");
+        }
+        done
+    }
+
     fn wait_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {

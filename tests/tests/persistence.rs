@@ -177,6 +177,8 @@ struct Told {
     pushed: i64,
     /// The number its last transaction wrote to both keys.
     pair: i64,
+    /// The number its last MSET wrote to both keys.
+    set: i64,
 }
 
 /// Writes until the server dies: a counter, a list and a pair of keys in a transaction.
@@ -219,6 +221,14 @@ fn write_until_it_dies(mut c: Client, id: usize, mut told: Told, stop: &AtomicBo
             break;
         }
         told.pair += 1;
+        let next = (told.set + 1).to_string();
+        let (left, right) = (format!("left:{id}"), format!("right:{id}"));
+        if c.send(&["MSET", &left, &next, &right, &next]).is_err()
+            || !matches!(c.receive(WAIT), Received::Reply(_))
+        {
+            break;
+        }
+        told.set += 1;
     }
     told
 }
@@ -270,11 +280,15 @@ fn a_hundred_kills_lose_nothing_acknowledged() {
             let pushed = c.line(&format!("LLEN list:{id}")).int();
             let one = number(c.line(&format!("GET one:{id}")));
             let other = number(c.line(&format!("GET other:{id}")));
+            let left = number(c.line(&format!("GET left:{id}")));
+            let right = number(c.line(&format!("GET right:{id}")));
             assert!((told.count..=told.count + 1).contains(&count), "{told:?}: {count}");
             assert!((told.pushed..=told.pushed + 1).contains(&pushed), "{told:?}: {pushed}");
             assert!((told.pair..=told.pair + 1).contains(&one), "{told:?}: {one}");
             assert_eq!(one, other, "a transaction is half there after kill {kill}");
-            (told.count, told.pushed, told.pair) = (count, pushed, one);
+            assert!((told.set..=told.set + 1).contains(&left), "{told:?}: {left}");
+            assert_eq!(left, right, "an MSET is half there after kill {kill}");
+            *told = Told { count, pushed, pair: one, set: left };
         }
     }
     let counts: i64 = told.iter().map(|told| told.count).sum();
@@ -445,4 +459,79 @@ fn a_damaged_snapshot_is_refused_and_shutdown_saves() {
     fs::write(&path, &file).unwrap();
     let log = server.start_again(&[]).unwrap_err();
     assert!(log.contains("dump.rdb") && log.contains("at byte"), "{log}");
+}
+
+/// A disk that takes no more refuses changes, and nothing that was acknowledged is lost.
+#[test]
+fn a_full_disk_refuses_changes_until_it_has_room() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    for policy in ["always", "everysec"] {
+        let args = ["--appendonly", "yes", "--appendfsync", policy];
+        let mut server = Server::start(Kind::Ours, &args);
+        let mut c = server.client();
+        assert!(c.line("SET before full").is_ok());
+        if !server.limit_files("20000") {
+            return;
+        }
+        let value = "x".repeat(1000);
+        let mut acknowledged = 0;
+        let refused = loop {
+            c.send(&["SET", &format!("key:{acknowledged}"), &value]).unwrap();
+            match c.receive(Duration::from_secs(2)) {
+                Received::Reply(reply) if reply.is_ok() => acknowledged += 1,
+                Received::Reply(reply) => break Some(reply),
+                // Under always the first write that fails stays without an answer.
+                _ => break None,
+            }
+            assert!(acknowledged < 100_000, "it does not fail");
+        };
+        assert_eq!(refused.is_none(), policy == "always", "{refused:?}");
+        // Others are told at once, may read, and see why.
+        let mut other = server.client();
+        let refused = other.line("SET another key");
+        assert!(refused.is_error("MISCONF Errors writing to the AOF file"), "{refused:?}");
+        assert!(other.line("EVAL return{redis.call('incr','n')} 0").is_any_error());
+        assert_eq!(other.line("GET before").text(), "full");
+        assert_eq!(info(&mut other, "aof_last_write_status"), "err");
+        assert!(other.line("SHUTDOWN NOSAVE").is_error("ERR Errors trying to SHUTDOWN"));
+        assert!(server.log().contains("Error writing to the journal"), "{}", server.log());
+        assert!(server.limit_files("unlimited"));
+        if policy == "always" {
+            // The answer comes once there is room.
+            assert!(c.read().is_ok());
+            acknowledged += 1;
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while other.line("SET after full").is_any_error() {
+            assert!(Instant::now() < deadline, "it does not recover");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(info(&mut other, "aof_last_write_status"), "ok");
+        other.line("WAITAOF 1 0 5000");
+        server.start_again(&args).unwrap();
+        let mut c = server.client();
+        assert_eq!(c.line("DBSIZE").int(), acknowledged + 2, "{policy}");
+        assert_eq!(c.line("EXISTS before after").int(), 2);
+        // Neither does a snapshot that cannot be written take the place of the last one.
+        if policy == "everysec" {
+            assert!(c.line("SAVE").is_ok());
+            assert!(c.cmd(&["CONFIG", "SET", "save", "3600 1000000"]).is_ok());
+            assert!(c.line("CONFIG SET rdbcompression no").is_ok());
+            assert!(server.limit_files("5000"));
+            assert!(c.line("SAVE").is_any_error());
+            assert!(!c.line("BGSAVE").is_any_error());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while info(&mut c, "rdb_last_bgsave_status") != "err" {
+                assert!(Instant::now() < deadline, "BGSAVE does not fail");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let refused = c.line("SET key value");
+            assert!(refused.is_error("MISCONF Redis is configured to save RDB"), "{refused:?}");
+            assert!(server.limit_files("unlimited"));
+            assert!(c.line("SAVE").is_ok());
+            assert!(c.line("SET key value").is_ok());
+        }
+    }
 }
