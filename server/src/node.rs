@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::{Config, Settings};
 use crate::observe::Observed;
+use crate::persist::Persist;
 use crate::pubsub::Registry as PubSub;
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
@@ -45,6 +46,8 @@ pub struct Node {
     pub clock: Clock,
     /// Connected clients.
     pub clients: Registry,
+    /// Files: snapshots and the journal.
+    pub persist: Persist,
     /// Subscriptions.
     pub pubsub: Arc<PubSub>,
     /// What INFO, SLOWLOG and LATENCY tell.
@@ -71,7 +74,7 @@ pub struct Node {
     pub started_unix_s: u64,
     /// A name of 40 hex digits that no other run bears.
     pub run_id: String,
-    /// Changes of the data set since the start.
+    /// Changes of the data set since the last save.
     pub changes: AtomicU64,
     connected: AtomicUsize,
     shutdown: watch::Sender<Shutdown>,
@@ -85,11 +88,13 @@ impl Node {
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
         let clock = Clock::new();
+        let started_unix_s = clock.now_ms() / 1000;
         let node = Arc::new(Self {
-            started_unix_s: clock.now_ms() / 1000,
+            started_unix_s,
             engine: Engine::new(databases, random_u64()),
             clock,
             clients: Registry::default(),
+            persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
@@ -199,6 +204,14 @@ impl Host for Node {
 
     fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
         self.scripts.progress(progress)
+    }
+
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        self.persist.journal.append(write);
+    }
+
+    fn refusal(&self) -> Option<CommandError> {
+        self.persist.refusal()
     }
 
     fn script_log(&self, level: i64, text: &[u8]) {
