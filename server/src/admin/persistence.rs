@@ -67,7 +67,11 @@ fn save_now(node: &Node, job: Job) -> io::Result<()> {
 }
 
 fn rewrite_now(node: &Node) {
-    let rewritten = node.persist.rewrite(&node.engine, node);
+    let rewritten = if node.persist.journal.is_on() {
+        node.persist.rewrite(&node.engine, node)
+    } else {
+        node.persist.write_journal(&node.engine, node)
+    };
     let now_us = node.clock.monotonic_us();
     node.persist.finish(Job::Rewrite, rewritten.is_ok(), now_us, node.clock.now_ms() / 1000);
     match rewritten {
@@ -108,7 +112,7 @@ pub fn tick(node: &Arc<Node>) {
             let _ = in_background(node, job);
         }
     };
-    if report.rewrite_scheduled && node.persist.journal.is_on() {
+    if report.rewrite_scheduled {
         return start(Job::Rewrite);
     }
     if report.save_scheduled {
@@ -247,15 +251,9 @@ fn bgsave(call: &mut Call<'_>) -> Answer {
     }
 }
 
-/// `BGREWRITEAOF`
+/// `BGREWRITEAOF`: also while no journal is kept, for a later start with `appendonly yes`.
 fn bgrewriteaof(call: &mut Call<'_>) -> Answer {
     let persist = &call.node.persist;
-    if !persist.journal.is_on() {
-        return CommandError::known(
-            "ERR no journal is kept: CONFIG SET appendonly yes begins one with all that is there",
-        )
-        .into();
-    }
     match persist.begin(Job::Rewrite, call.node.clock.monotonic_us()) {
         Ok(()) => match in_background(call.node, Job::Rewrite) {
             Ok(()) => Reply::simple("Background append only file rewriting started").into(),
@@ -411,13 +409,16 @@ pub(super) fn reload(call: &mut Call<'_>, options: &[&[u8]]) -> Answer {
 /// `DEBUG LOADAOF`: syncs the journal, empties the data set and replays it.
 pub(super) fn loadaof(call: &mut Call<'_>) -> Answer {
     let node = call.node;
-    if !node.persist.journal.is_on() {
-        return CommandError::known("ERR no journal is kept").into();
-    }
     let loaded = with_clients_refused(node, || {
+        let records = node.persist.journal.is_on();
         node.persist.stop_journal(&node.engine);
         empty(node)?;
-        load_at_start(node)
+        if records {
+            return load_at_start(node);
+        }
+        let loaded = node.persist.load_journal(&node.engine);
+        crate::limits::hand_over(node, &node.settings);
+        loaded
     });
     match loaded {
         Ok(()) => {
@@ -562,7 +563,7 @@ pub const ROWS: &[ServerCommand] = &[
         Command::server("bgrewriteaof", 1, Group::Server)
             .flags(ADMIN)
             .doc("1.0.0", "O(1)", "", "Asynchronously rewrites the append-only file to disk.")
-            .differs("an error while no journal is kept; the journal's format is Holdfast's own"),
+            .differs("the journal's format is Holdfast's own"),
         bgrewriteaof,
     ),
     ServerCommand::new(
