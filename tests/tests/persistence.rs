@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ fn fill(c: &mut Client) {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for line in [
         "SET int 12345",
+        "SET byte 100",
+        "SET int32 1000000",
         "SET negative -7",
         "SET wide 123456789012",
         "SET text hello",
@@ -26,6 +28,8 @@ fn fill(c: &mut Client) {
         "SET ttl v PX 100000000",
         "RPUSH list a 1 -5 300 70000 b",
         "SADD ints 1 -5 70000 9999999999",
+        "SADD ints16 1 -5",
+        "SADD ints32 1 -70000",
         "SADD strings b 3 a",
         "ZADD zset 1 a 1.5 b inf c -0.1 d 1e300 e",
         "HSET hash f v 1 2 g -300",
@@ -84,6 +88,17 @@ fn content(c: &mut Client) -> BTreeMap<String, String> {
     all
 }
 
+/// What Redis's own tool says of a file.
+fn check_rdb(path: &Path) {
+    match std::process::Command::new("redis-check-rdb").arg(path).output() {
+        Ok(done) => {
+            let told = String::from_utf8_lossy(&done.stdout).into_owned();
+            assert!(done.status.success() && told.contains("Checksum OK"), "{told}");
+        }
+        Err(error) => eprintln!("SKIPPED: redis-check-rdb cannot be run: {error}"),
+    }
+}
+
 fn sorted(reply: Reply, width: usize) -> Vec<Reply> {
     let texts = reply.texts();
     let mut rows: Vec<&[String]> = texts.chunks(width).collect();
@@ -102,6 +117,7 @@ fn redis_loads_our_snapshot_and_we_load_its() {
         fill(&mut c);
         let before = content(&mut c);
         assert!(c.line("SAVE").is_ok());
+        check_rdb(&origin.dir().join("dump.rdb"));
         let file = fs::read(origin.dir().join("dump.rdb")).unwrap();
         let target = Server::start_with_files(to, &[], &[("dump.rdb", &file)]);
         let mut d = target.client();
