@@ -15,6 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: holdfast::alloc::CountingAlloc = holdfast::alloc::CountingAlloc;
 
+/// When loading takes longer, clients are admitted and told so.
+const ADMIT_AFTER: Duration = Duration::from_millis(100);
 /// How long clients may take to be sent what they were answered.
 const DRAIN: Duration = Duration::from_millis(200);
 
@@ -82,19 +84,28 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     };
     write_pidfile(&node);
     let addresses = listeners.addresses();
-    // Clients are told that data is being loaded rather than turned away.
     node.persist.loading.begin(node.clock.now_ms() / 1000);
     persistence::follow_settings(&node);
-    listeners.accept(&node);
     let loader = Arc::clone(&node);
-    let loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
-    let loaded = tokio::select! {
-        loaded = loading => loaded,
-        () = wait_for_end(&node) => {
-            // Nothing has changed, and half a data set is not worth saving.
-            remove_pidfile(&node);
-            tracing::warn!("Holdfast is now ready to exit, bye bye...");
-            return ExitCode::SUCCESS;
+    let mut loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
+    let end = wait_for_end(&node);
+    tokio::pin!(end);
+    let mut listeners = Some(listeners);
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut loading => break loaded,
+            () = tokio::time::sleep(ADMIT_AFTER), if listeners.is_some() => {
+                // From now on clients are told why they must wait.
+                if let Some(listeners) = listeners.take() {
+                    listeners.accept(&node);
+                }
+            }
+            () = &mut end => {
+                // Nothing has changed, and half a data set is not worth saving.
+                remove_pidfile(&node);
+                tracing::warn!("Holdfast is now ready to exit, bye bye...");
+                return ExitCode::SUCCESS;
+            }
         }
     };
     match loaded {
@@ -110,6 +121,9 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         }
     }
     node.persist.loading.end();
+    if let Some(listeners) = listeners {
+        listeners.accept(&node);
+    }
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
     tracing::info!(
@@ -118,7 +132,7 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         if workers == 1 { "" } else { "s" }
     );
     supervise::notify(&node.settings, "READY=1");
-    wait_for_end(&node).await;
+    end.await;
     supervise::notify(&node.settings, "STOPPING=1");
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
