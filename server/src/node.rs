@@ -128,7 +128,7 @@ impl Node {
     /// Brings [`Node::wanted_events`] in step with the configuration and the tracking clients.
     pub fn refresh_events(&self) {
         /// Every class of change: not `m` and `n`, which come beside others or change nothing.
-        const CHANGES: u32 = u32::MAX & !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
+        const CHANGES: u32 = !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
         // Two that come at once must not leave behind what the first of them saw.
         let _one_at_a_time = self.refreshing.lock();
         let flags = self.settings.notify_keyspace_events().bits();
