@@ -551,3 +551,68 @@ fn a_full_disk_refuses_changes_until_it_has_room() {
         }
     }
 }
+
+/// Ends that save: nothing acknowledged before them is missing, and one that cannot save is not
+/// followed.
+#[test]
+fn the_end_of_the_process_saves_all_or_is_refused() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let args = ["--save", "3600 100000", "--rdbcompression", "no"];
+    let mut server = Server::start(Kind::Ours, &args);
+    for end in ["SIGTERM", "SHUTDOWN"] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..3)
+            .map(|id| {
+                let (c, stop) = (server.client(), Arc::clone(&stop));
+                std::thread::spawn(move || write_until_it_dies(c, id, Told::default(), &stop))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        // A snapshot that is being written is given up.
+        let mut c = server.client();
+        assert!(!c.line("BGSAVE").is_any_error());
+        if end == "SIGTERM" {
+            signal(&server, "TERM");
+        } else {
+            c.send(&["SHUTDOWN"]).unwrap();
+        }
+        assert_eq!(server.wait_exit(Duration::from_secs(20)), Some(0), "{}", server.log());
+        let told: Vec<Told> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        server.start_again(&args).unwrap();
+        let mut c = server.client();
+        for (id, told) in told.iter().enumerate() {
+            assert!(told.count > 0);
+            assert_eq!(c.line(&format!("GET count:{id}")).text(), told.count.to_string(), "{end}");
+            assert_eq!(c.line(&format!("LLEN list:{id}")).int(), told.pushed, "{end}");
+        }
+        c.line("FLUSHALL");
+        let left = fs::read_dir(server.dir()).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(left.into_iter().all(|name| !name.starts_with("temp-")));
+    }
+    let mut c = server.client();
+    assert!(c.line(&format!("SET long {}", "x".repeat(20_000))).is_ok());
+    if !server.limit_files("5000") {
+        return;
+    }
+    assert!(c.line("SHUTDOWN").is_error("ERR Errors trying to SHUTDOWN"));
+    assert!(c.line("SET still here").is_ok());
+    signal(&server, "TERM");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.log().contains("the signal is not followed") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(c.line("GET still").text(), "here");
+    c.send(&["SHUTDOWN", "NOSAVE"]).unwrap();
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+}
+
+fn signal(server: &Server, name: &str) {
+    let done = std::process::Command::new("kill")
+        .args([format!("-{name}"), server.pid().to_string()])
+        .status();
+    assert!(done.unwrap().success());
+}

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::context::Context;
@@ -20,6 +21,12 @@ use crate::route::{Answer, Call, ServerCommand, Waiting, deliver};
 
 /// After a save that failed the next one is tried so much later.
 const RETRY_AFTER_US: u64 = 5_000_000;
+/// Writes are held back for so long at most while the last snapshot is saved.
+const LAST_SAVE_US_MAX: u64 = 3_600_000_000;
+/// How long the end of the process waits for a snapshot to be given up.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether a job has ended.
+const STEP: Duration = Duration::from_millis(5);
 
 /// Runs what blocks; other tasks of this worker go on elsewhere meanwhile.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
@@ -42,13 +49,25 @@ pub fn on_failure(node: &Arc<Node>) -> OnFailure {
     })
 }
 
+/// What follows the moment that is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Commands go on.
+    GoesOn,
+    /// Nothing may change any more.
+    Sealed,
+}
+
 /// Saves to the RDB file; the job has begun.
-fn save_now(node: &Node, job: Job) -> io::Result<()> {
+fn save_now(node: &Node, job: Job, after: After) -> io::Result<()> {
     let path = node.persist.rdb_path();
     let mut changes = 0;
     let checksum = if node.settings.rdbchecksum() { Checksum::Yes } else { Checksum::No };
     let saved = node.persist.write_snapshot(&node.engine, node, &path, checksum, || {
         changes = node.changes.load(Relaxed);
+        if after == After::Sealed {
+            node.persist.seal(&node.engine, true);
+        }
     });
     let now_us = node.clock.monotonic_us();
     node.persist.finish(job, saved.is_ok(), now_us, node.clock.now_ms() / 1000);
@@ -90,7 +109,7 @@ fn in_background(node: &Arc<Node>, job: Job) -> io::Result<()> {
     let spawned =
         std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || match job {
             Job::Rewrite => rewrite_now(&shared),
-            Job::Save | Job::BackgroundSave => drop(save_now(&shared, job)),
+            Job::Save | Job::BackgroundSave => drop(save_now(&shared, job, After::GoesOn)),
         });
     spawned.map(drop).inspect_err(|error| {
         let now_us = node.clock.monotonic_us();
@@ -199,20 +218,50 @@ pub fn load_at_start(node: &Arc<Node>) -> io::Result<()> {
     loaded
 }
 
-/// Saves at the end of the process if that is asked for, and syncs the journal.
-///
-/// # Errors
-/// When the save fails.
-pub fn at_shutdown(node: &Arc<Node>, save: bool) -> io::Result<()> {
-    if save {
-        tracing::warn!("Saving the final RDB snapshot before exiting.");
-        while node.persist.begin(Job::Save, node.clock.monotonic_us()).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+/// Whether the process may end now: what is to be saved is saved, or it is forced.
+/// Nothing changes after the cut of the last snapshot.
+pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
+    if node.persist.journal.failure().is_some() {
+        tracing::error!("the last changes cannot be written to the journal");
+        if !force {
+            return false;
         }
-        save_now(node, Job::Save)?;
     }
+    node.persist.cancel(true);
+    // Half a data set must not take the place of the file it is loaded from.
+    if !save || node.persist.loading.is_active() {
+        return true;
+    }
+    tracing::warn!("Saving the final RDB snapshot before exiting.");
+    let now_us = node.clock.monotonic_us();
+    node.pause.begin(now_us, now_us.saturating_add(LAST_SAVE_US_MAX), true);
+    wait_for_place(node, Job::Save);
+    node.persist.cancel(false);
+    if save_now(node, Job::Save, After::Sealed).is_ok() || force {
+        return true;
+    }
+    node.persist.seal(&node.engine, false);
+    node.pause.end();
+    false
+}
+
+/// Syncs the journal and waits for what is being written to be given up; whether nothing is
+/// lost.
+pub fn at_end(node: &Node) -> bool {
+    node.persist.cancel(true);
     node.persist.journal.end();
-    Ok(())
+    let since = std::time::Instant::now();
+    while node.persist.report().running.is_some() && since.elapsed() < GIVE_UP_PATIENCE {
+        std::thread::sleep(STEP);
+    }
+    node.persist.journal.failure().is_none()
+}
+
+/// Claims the one place of a job once it is free.
+fn wait_for_place(node: &Node, job: Job) {
+    while node.persist.begin(job, node.clock.monotonic_us()).is_err() {
+        std::thread::sleep(STEP);
+    }
 }
 
 /// `SAVE`: OK once everything is on disk; other clients go on.
@@ -220,7 +269,7 @@ fn save(call: &mut Call<'_>) -> Answer {
     if call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()).is_err() {
         return CommandError::known("ERR Background save already in progress").into();
     }
-    match blocking(|| save_now(call.node, Job::Save)) {
+    match blocking(|| save_now(call.node, Job::Save, After::GoesOn)) {
         Ok(()) => Reply::Ok.into(),
         Err(error) => CommandError::new(format!("ERR {error}")).into(),
     }
@@ -339,27 +388,18 @@ fn shutdown(call: &mut Call<'_>) -> Answer {
     if abort {
         return CommandError::known("ERR No shutdown in progress.").into();
     }
-    if call.node.persist.journal.failure().is_some() && !force {
-        tracing::error!("SHUTDOWN is refused: the last changes cannot be written to the journal");
+    let save = save || !nosave && !call.node.settings.save_points().is_empty();
+    if !blocking(|| prepare_end(call.node, save, force)) {
         return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
     }
-    // Half a data set must not take the place of the file it is loaded from.
-    let loading = call.node.persist.loading.is_active();
-    let save = !loading && (save || !nosave && !call.node.settings.save_points().is_empty());
-    if save && blocking(|| save_once(call.node)).is_err() && !force {
-        return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
-    }
-    call.node.persist.note_shutdown();
     call.session.closing = true;
     call.node.request_shutdown();
     Answer::Many(Vec::new())
 }
 
 fn save_once(node: &Arc<Node>) -> io::Result<()> {
-    while node.persist.begin(Job::Save, node.clock.monotonic_us()).is_err() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    save_now(node, Job::Save)
+    wait_for_place(node, Job::Save);
+    save_now(node, Job::Save, After::GoesOn)
 }
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties the data set and loads it again.

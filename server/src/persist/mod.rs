@@ -126,8 +126,10 @@ pub struct Persist {
     report: Mutex<Report>,
     /// Held as long as this process may write to the journal's directory.
     lock: Mutex<Option<std::fs::File>>,
-    /// A shutdown has seen to the saving.
-    shutdown_done: AtomicBool,
+    /// What is written now is to be given up.
+    cancelled: AtomicBool,
+    /// The last snapshot is taken: nothing may change any more.
+    sealed: AtomicBool,
 }
 
 impl Persist {
@@ -153,7 +155,8 @@ impl Persist {
                 last_load: (0, 0),
             }),
             lock: Mutex::new(None),
-            shutdown_done: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
         }
     }
 
@@ -255,6 +258,9 @@ impl Persist {
     /// Why changes are refused, if they are.
     #[must_use]
     pub fn refusal(&self) -> Option<CommandError> {
+        if self.sealed.load(Acquire) {
+            return Some(CommandError::known("ERR The server is shutting down"));
+        }
         if let Some(reason) = self.journal.failure() {
             return Some(CommandError::new(format!(
                 "MISCONF Errors writing to the AOF file: {reason}"
@@ -274,9 +280,16 @@ impl Persist {
         })
     }
 
-    /// Notes that SHUTDOWN has seen to the saving; `true` the first time.
-    pub fn note_shutdown(&self) -> bool {
-        !self.shutdown_done.swap(true, Release)
+    /// Has the job that runs give up, or lets later ones go on.
+    pub fn cancel(&self, on: bool) {
+        self.cancelled.store(on, Release);
+    }
+
+    /// Refuses changes for good, the last snapshot being taken; or admits them again, because it
+    /// has failed. To be called where no command runs, for no change to slip through.
+    pub fn seal(&self, engine: &Engine, on: bool) {
+        self.sealed.store(on, Release);
+        self.update_refusal(engine);
     }
 
     /// Records the thresholds of encodings, on which the order of sets depends.

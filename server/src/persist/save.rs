@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_engine::dump::Sink;
@@ -38,6 +39,13 @@ fn begin_failed(error: SnapshotError) -> io::Error {
 }
 
 impl Persist {
+    fn check_cancelled(&self) -> io::Result<()> {
+        if self.cancelled.load(Acquire) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "given up: a shutdown came"));
+        }
+        Ok(())
+    }
+
     /// Writes all keys as they are now to `path`, whole or not at all. `at_cut` runs at the
     /// moment that is saved.
     ///
@@ -68,7 +76,9 @@ impl Persist {
             let mut snapshot =
                 keyspace.begin_snapshot(Detail::Plain, sink, host, at_cut).map_err(begin_failed)?;
             let out = BufWriter::with_capacity(BUFFER_LEN, file);
-            rdb::write(keyspace, &mut snapshot, &aux, checksum == Checksum::Yes, out, |_| Ok(()))
+            rdb::write(keyspace, &mut snapshot, &aux, checksum == Checksum::Yes, out, |_| {
+                self.check_cancelled()
+            })
         })
     }
 }
