@@ -148,12 +148,15 @@ pub fn tick(node: &Arc<Node>) {
     }
     let percentage = node.settings.auto_aof_rewrite_percentage();
     let (base, log) = node.persist.journal.sizes();
+    // Each one that fails leaves one more log behind.
+    let rewrite_retry_us = RETRY_AFTER_US << report.rewrite_failures.min(10);
     let grown = log.saturating_mul(100) / base.max(1);
     if node.persist.journal.is_on()
         && percentage > 0
         && base + log > node.settings.auto_aof_rewrite_min_size()
         && grown >= percentage
-        && (report.last_rewrite_ok || now_us.saturating_sub(report.last_try_us) > RETRY_AFTER_US)
+        && (report.rewrite_failures == 0
+            || now_us.saturating_sub(report.last_rewrite_try_us) > rewrite_retry_us)
     {
         tracing::info!("Starting automatic rewriting of the journal on {grown}% growth");
         start(Job::Rewrite);
@@ -266,8 +269,12 @@ fn wait_for_place(node: &Node, job: Job) {
 
 /// `SAVE`: OK once everything is on disk; other clients go on.
 fn save(call: &mut Call<'_>) -> Answer {
-    if call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()).is_err() {
-        return CommandError::known("ERR Background save already in progress").into();
+    match call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()) {
+        Err(Job::BackgroundSave) => {
+            return CommandError::known("ERR Background save already in progress").into();
+        }
+        Err(Job::Save | Job::Rewrite) => blocking(|| wait_for_place(call.node, Job::Save)),
+        Ok(()) => {}
     }
     match blocking(|| save_now(call.node, Job::Save, After::GoesOn)) {
         Ok(()) => Reply::Ok.into(),
@@ -517,6 +524,7 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
+        "current_cow_size_age": 0,
         "rdb_changes_since_last_save": node.changes.load(Relaxed),
         "rdb_bgsave_in_progress": u8::from(saving >= 0),
         "rdb_last_save_time": report.last_save_s,
@@ -524,6 +532,7 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "rdb_last_bgsave_time_sec": report.last_save_took_s,
         "rdb_current_bgsave_time_sec": saving,
         "rdb_saves": report.saves,
+        "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": report.last_load.1,
         "rdb_last_load_keys_loaded": report.last_load.0,
         "aof_enabled": u8::from(journal.is_on()),
@@ -531,9 +540,13 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "aof_rewrite_scheduled": u8::from(report.rewrite_scheduled),
         "aof_last_rewrite_time_sec": report.last_rewrite_took_s,
         "aof_current_rewrite_time_sec": rewriting,
-        "aof_last_bgrewrite_status": word(report.last_rewrite_ok),
+        "aof_last_bgrewrite_status": word(report.rewrite_failures == 0),
         "aof_rewrites": report.rewrites,
+        "aof_rewrites_consecutive_failures": report.rewrite_failures,
         "aof_last_write_status": word(journal.failure().is_none()),
+        "aof_last_cow_size": 0,
+        "module_fork_in_progress": 0,
+        "module_fork_last_cow_size": 0,
     );
     if journal.is_on() {
         let (base, log) = journal.sizes();

@@ -52,14 +52,16 @@ pub struct Report {
     pub last_save_s: u64,
     /// When one was last tried, monotonic µs; 0 for never.
     pub last_try_us: u64,
+    /// When a rewrite was last tried, monotonic µs; 0 for never.
+    pub last_rewrite_try_us: u64,
     /// Whether the last save in the background succeeded.
     pub last_save_ok: bool,
     /// How long the last save in the background took, s; -1 for none.
     pub last_save_took_s: i64,
     /// Saves that succeeded.
     pub saves: u64,
-    /// Whether the last rewrite succeeded.
-    pub last_rewrite_ok: bool,
+    /// Rewrites that failed since the last one that succeeded.
+    pub rewrite_failures: u32,
     /// How long the last rewrite took, s; -1 for none.
     pub last_rewrite_took_s: i64,
     /// Rewrites that succeeded.
@@ -115,6 +117,13 @@ impl Loading {
     }
 }
 
+/// The journal's directory, as long as this process may write to it.
+#[derive(Debug)]
+struct Held {
+    location: Location,
+    _lock: std::fs::File,
+}
+
 /// The files of a node.
 #[derive(Debug)]
 pub struct Persist {
@@ -124,8 +133,7 @@ pub struct Persist {
     /// How far loading is.
     pub loading: Loading,
     report: Mutex<Report>,
-    /// Held as long as this process may write to the journal's directory.
-    lock: Mutex<Option<std::fs::File>>,
+    lock: Mutex<Option<Held>>,
     /// What is written now is to be given up.
     cancelled: AtomicBool,
     /// The last snapshot is taken: nothing may change any more.
@@ -146,10 +154,11 @@ impl Persist {
                 rewrite_scheduled: false,
                 last_save_s: started_unix_s,
                 last_try_us: 0,
+                last_rewrite_try_us: 0,
                 last_save_ok: true,
                 last_save_took_s: -1,
                 saves: 0,
-                last_rewrite_ok: true,
+                rewrite_failures: 0,
                 last_rewrite_took_s: -1,
                 rewrites: 0,
                 last_load: (0, 0),
@@ -172,9 +181,12 @@ impl Persist {
         self.settings.dir().join(path(&self.settings.dbfilename()))
     }
 
-    /// Where the journal's files are.
+    /// Where the journal's files are; the same as long as one is kept, whatever becomes of `dir`.
     #[must_use]
     pub fn location(&self) -> Location {
+        if let Some(held) = &*self.lock.lock() {
+            return held.location.clone();
+        }
         Location {
             dir: self.settings.dir().join(path(&self.settings.appenddirname())),
             names: Names::new(&self.settings.appendfilename()),
@@ -205,6 +217,7 @@ impl Persist {
             report.last_try_us = now_us.max(1);
             report.save_scheduled = false;
         } else {
+            report.last_rewrite_try_us = now_us.max(1);
             report.rewrite_scheduled = false;
         }
         Ok(())
@@ -238,7 +251,7 @@ impl Persist {
                 }
             }
             Job::Rewrite => {
-                report.last_rewrite_ok = ok;
+                report.rewrite_failures = if ok { 0 } else { report.rewrite_failures + 1 };
                 report.last_rewrite_took_s = took_s;
                 report.rewrites += u64::from(ok);
             }

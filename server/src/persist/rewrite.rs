@@ -17,7 +17,7 @@ use holdfast_engine::time::DbIndex;
 use super::journal::{Journal, LIMITS_MARK, Location, LogFile, Manifest, OnFailure};
 use super::rdb::Written;
 use super::save::Checksum;
-use super::{Persist, files};
+use super::{Held, Persist, files};
 
 /// How long the writer may take to go over to the next log, its disk being slow.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -201,7 +201,7 @@ impl Persist {
         // One's own lock is in one's own way, too.
         let mut held = self.lock.lock();
         *held = None;
-        *held = Some(files::lock(&location.dir)?);
+        *held = Some(Held { location: location.clone(), _lock: files::lock(&location.dir)? });
         Ok(())
     }
 }
