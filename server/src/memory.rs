@@ -53,7 +53,8 @@ pub fn is_full(node: &Node) -> bool {
 #[must_use]
 pub fn is_exhausted(node: &Node) -> bool {
     let evicts = node.settings.maxmemory_policy() != EvictionPolicy::NoEviction;
-    is_full(node) && !(evicts && !node.eviction.exhausted.load(Relaxed))
+    let hopeless = !evicts || node.eviction.exhausted.load(Relaxed);
+    hopeless && is_full(node)
 }
 
 /// Whether a command that may grow memory can run, once keys have been evicted as far as the
