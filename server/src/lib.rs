@@ -16,6 +16,7 @@ pub mod net;
 pub mod node;
 pub mod observe;
 pub mod pubsub;
+pub mod quarantine;
 pub mod resp;
 pub mod route;
 pub mod session;

@@ -8,6 +8,7 @@ use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
+use holdfast::quarantine::Recovery;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -65,6 +66,14 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
         return ExitCode::FAILURE;
     }
+    if let Err(error) = node.open_locks(Recovery::Incomplete) {
+        tracing::error!(
+            "Can't read what the last run left of its locks: {error}. To start without it, move \
+             the file away and give lock-quarantine the longest time to live of your locks in ms, \
+             and lock-token-floor a number above every token that was given out."
+        );
+        return ExitCode::FAILURE;
+    }
     let listeners = match Listeners::bind(&node) {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -76,6 +85,7 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     let addresses = listeners.addresses();
     listeners.accept(&node);
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
+    tokio::spawn(holdfast::route::lock_queue::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
     tracing::info!(
         "Ready to accept connections on {} ({workers} worker thread{})",
@@ -87,6 +97,7 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     supervise::notify(&node.settings, "STOPPING=1");
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
+    node.close_locks();
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     ExitCode::SUCCESS

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
 use holdfast_engine::engine::Engine;
-use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::host::{Grant, GrantKind, Host, LockWaiter, ScriptProgress};
 use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Settings};
 use crate::observe::Observed;
 use crate::pubsub::Registry as PubSub;
+use crate::quarantine::{Policy, Quarantine, Recovery};
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
 use crate::route::pause::Pause;
@@ -51,6 +52,8 @@ pub struct Node {
     pub observe: Observed,
     /// Clients that wait for keys.
     pub blocked: Blocked,
+    /// What may be granted after a restart.
+    pub quarantine: Quarantine,
     /// Clients that see every command.
     pub monitors: Monitors,
     /// CLIENT TRACKING.
@@ -93,6 +96,7 @@ impl Node {
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
+            quarantine: Quarantine::default(),
             monitors: Monitors::default(),
             tracking: Tracking::default(),
             events: AtomicU32::new(0),
@@ -138,6 +142,34 @@ impl Node {
     #[must_use]
     pub fn now(&self) -> UnixMillis {
         UnixMillis(self.clock.now_ms() as i64)
+    }
+
+    /// Takes up what the data directory says of the last run's locks and tokens.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub fn open_locks(&self, recovery: Recovery) -> std::io::Result<()> {
+        let policy = Policy::parse(&self.settings.lock_quarantine()).unwrap_or(Policy::Auto);
+        let (dir, now_us) = (self.settings.dir(), self.clock.monotonic_us());
+        let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, now_us)?;
+        let locks = self.engine.keyspace().locks();
+        locks.raise_token(tokens.max(self.settings.lock_token_floor()));
+        if left_ms > 0 {
+            tracing::warn!(
+                "Locks granted before the restart may still be held: none is granted for \
+                 {left_ms} ms (lock-quarantine)"
+            );
+        }
+        Ok(())
+    }
+
+    /// Grants no further locks, and writes down what is left of those that are held.
+    pub fn close_locks(&self) {
+        self.quarantine.refuse();
+        let keyspace = self.engine.keyspace();
+        let plain = self.settings.lock_quarantine_all();
+        let left_ms = keyspace.longest_lock_ms(self.now(), plain);
+        self.quarantine.close(left_ms, keyspace.locks().token());
     }
 
     /// Takes a place among the clients; false when `maxclients` are connected.
@@ -187,6 +219,25 @@ impl Host for Node {
     #[inline]
     fn has_blocked_clients(&self) -> bool {
         self.blocked.any()
+    }
+
+    fn has_lock_waiters(&self) -> bool {
+        !self.blocked.locks().is_empty()
+    }
+
+    fn is_lock_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.blocked.locks().is_awaited(db, key)
+    }
+
+    fn lock_waiters(&self, db: DbIndex, key: &[u8]) -> Vec<LockWaiter> {
+        self.blocked.locks().waiters(db, key, self.clock.monotonic_us())
+    }
+
+    fn may_grant(&self, grant: Grant) -> Result<(), CommandError> {
+        if grant.kind == GrantKind::Plain && !self.settings.lock_quarantine_all() {
+            return Ok(());
+        }
+        self.quarantine.may_grant(grant, || self.clock.monotonic_us())
     }
 
     fn is_out_of_memory(&self) -> bool {

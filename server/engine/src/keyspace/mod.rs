@@ -8,6 +8,7 @@
 
 mod expiry;
 mod lock;
+pub mod locks;
 mod scan;
 mod side;
 mod view;
@@ -19,8 +20,10 @@ use dashmap::DashMap;
 use foldhash::fast::FixedState;
 
 pub use lock::{LockMode, Place, Plan};
+pub use locks::Locks;
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
+pub(crate) use view::is_lock;
 pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
@@ -35,6 +38,7 @@ const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 /// All databases of a node.
 pub struct Keyspace {
     limits: Limits,
+    locks: Locks,
     dbs: Box<[OnceLock<Db>]>,
     hasher: FixedState,
     /// Held while a database is created, and by whoever holds every shard, so that no new
@@ -75,6 +79,7 @@ impl Keyspace {
     pub fn new(databases: u16, seed: u64) -> Self {
         Self {
             limits: Limits::default(),
+            locks: Locks::default(),
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             hasher: FixedState::with_seed(seed),
             creating: Mutex::new(()),
@@ -85,6 +90,12 @@ impl Keyspace {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The token counter and the leases.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     /// How many databases there are.
@@ -196,7 +207,9 @@ impl Keyspace {
     /// for whether they still stand shows nowhere.
     #[must_use]
     pub fn digest(&self, now: UnixMillis) -> u64 {
-        let mut sum = 0u64;
+        let mut hasher = FixedState::with_seed(0).build_hasher();
+        self.locks.digest(now, &mut hasher);
+        let mut sum = hasher.finish();
         for (index, db) in self.dbs.iter().enumerate() {
             let Some(db) = db.get() else { continue };
             for shard in db.map.shards() {

@@ -10,7 +10,7 @@ use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
-use super::{Keyspace, LockMode, Place, Plan, SHARDS};
+use super::{Keyspace, LockMode, Locks, Place, Plan, SHARDS, locks};
 use crate::access::Uses;
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass, Notice};
@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::raw::{Record, StringValue, Table, Value, iterate};
 use crate::time::{DbIndex, UnixMillis};
 use crate::value::Object;
+use crate::value::lock::Lock;
 
 /// Freeing a value of more steps than this is left to where no one waits.
 const FREE_EFFORT_INLINE: usize = 64;
@@ -129,6 +130,17 @@ impl<'k> View<'k> {
     #[must_use]
     pub fn limits(&self) -> &'k Limits {
         self.keyspace.limits()
+    }
+
+    /// The token counter and the leases.
+    #[must_use]
+    pub fn locks(&self) -> &'k Locks {
+        self.keyspace.locks()
+    }
+
+    /// Notes a change of the state that is none of a key (a lease).
+    pub fn note_write(&mut self) {
+        self.wrote = true;
     }
 
     /// The world outside.
@@ -540,7 +552,7 @@ impl<'k> View<'k> {
 
     #[cold]
     fn remove_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) {
-        let db = self.context.db;
+        let (db, keyspace) = (self.context.db, self.keyspace);
         let shard = self.shard_mut(hash);
         let removed = shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key);
         if let Some((record, _)) = removed {
@@ -549,13 +561,11 @@ impl<'k> View<'k> {
                 record.expires_at(),
                 None,
             );
-            effects.expired_keys += 1;
-            effects.event(EventClass::EXPIRED, "expired", db, key);
-            drop_later(record, effects);
+            bury_expired(keyspace, record, db, effects);
         }
     }
 
-    /// Sets a key to a string, whatever it held, with this expiry or none.
+    /// Sets a key that is no lock to a string, whatever it held, with this expiry or none.
     pub fn set_string(
         &mut self,
         key: &[u8],
@@ -563,6 +573,18 @@ impl<'k> View<'k> {
         expires_at: Option<UnixMillis>,
         effects: &mut Effects,
     ) {
+        let set = self.try_set_string(key, value, expires_at, effects);
+        debug_assert!(set, "Invariant: who sets any key has seen that it is no lock");
+    }
+
+    /// As [`View::set_string`], but leaves a lock as it is; whether it was set.
+    pub fn try_set_string(
+        &mut self,
+        key: &[u8],
+        value: StringValue<'_>,
+        expires_at: Option<UnixMillis>,
+        effects: &mut Effects,
+    ) -> bool {
         let hash = self.keyspace.hash(key);
         let (context, uses) = (self.context, self.uses());
         self.wrote = true;
@@ -574,6 +596,9 @@ impl<'k> View<'k> {
             let simple = before.is_none() || before.is_some_and(|at| at > context.now);
             if simple {
                 if before != expires_at || !record.overwrite(value) {
+                    if is_lock(record) {
+                        return false;
+                    }
                     let mut next = Record::string(key, value, expires_at);
                     next.touch(uses.after(record.access()));
                     std::mem::swap(record, &mut next);
@@ -588,11 +613,12 @@ impl<'k> View<'k> {
                     record.set_version(context.sequence);
                     record.touch(uses.after(record.access()));
                 }
-                return;
+                return true;
             }
             self.remove_expired(key, hash, effects);
         }
         self.insert_new(hash, Record::string(key, value, expires_at), effects);
+        true
     }
 
     /// Puts an object in the place of whatever the key held.
@@ -667,6 +693,9 @@ impl<'k> View<'k> {
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
         self.wrote = true;
+        if self.host.has_lock_waiters() {
+            effects.ready(self.context.db, key);
+        }
         Some(record)
     }
 
@@ -804,6 +833,33 @@ fn swap_shards(
         side.set_scanning(false);
         side.note_next(inner);
     }
+}
+
+/// Whether a record is a lock.
+pub(crate) fn is_lock(record: &Record) -> bool {
+    matches!(record.value(), Value::Object(Object::ShortLock(_) | Object::Lock(_)))
+}
+
+/// Tells of a record that has expired, and drops it.
+pub(super) fn bury_expired(
+    keyspace: &Keyspace,
+    record: Record,
+    db: DbIndex,
+    effects: &mut Effects,
+) {
+    effects.expired_keys += 1;
+    effects.event(EventClass::EXPIRED, "expired", db, record.key());
+    if let Value::Object(object) = record.value()
+        && let Some(lock) = Lock::of(object)
+    {
+        // Those that were left: earlier ones have been told when they were removed.
+        let left = lock.holders(UnixMillis(i64::MAX), UnixMillis(i64::MIN)).count();
+        locks::count(&keyspace.locks().counts.expired, left);
+        for _ in 0..left {
+            effects.event(EventClass::LOCK, "lock.expired", db, record.key());
+        }
+    }
+    drop_later(record, effects);
 }
 
 /// Drops a record, or leaves that to where no one waits if it takes long.

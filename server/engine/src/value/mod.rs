@@ -5,6 +5,7 @@ pub mod hash;
 pub mod intset;
 pub mod list;
 pub mod listpack;
+pub mod lock;
 pub mod long_double;
 pub(crate) mod members;
 pub mod number;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::command::Group;
 use hash::Hash;
 use list::List;
+use lock::{Full, Lock, Short};
 use set::Set;
 use sorted_set::SortedSet;
 
@@ -33,6 +35,10 @@ pub enum Object {
     Set(Set),
     /// Members ordered by score.
     SortedSet(SortedSet),
+    /// A lock of one plain exclusive holder, whose expiry is the record's.
+    ShortLock(Short),
+    /// Any other lock; the record's expiry is the end of all that it has.
+    Lock(Box<Full>),
 }
 
 impl Object {
@@ -45,6 +51,7 @@ impl Object {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::SortedSet(_) => "zset",
+            Self::ShortLock(_) | Self::Lock(_) => "lock",
         }
     }
 
@@ -57,6 +64,7 @@ impl Object {
             Self::List(_) => Group::List,
             Self::Set(_) => Group::Set,
             Self::SortedSet(_) => Group::SortedSet,
+            Self::ShortLock(_) | Self::Lock(_) => Group::Lock,
         }
     }
 
@@ -69,6 +77,8 @@ impl Object {
             Self::List(list) => list.encoding(),
             Self::Set(set) => set.encoding(),
             Self::SortedSet(set) => set.encoding(),
+            Self::ShortLock(lock) => Lock::Short(lock).encoding(),
+            Self::Lock(lock) => Lock::Full(lock).encoding(),
         }
     }
 
@@ -80,6 +90,8 @@ impl Object {
             Self::List(list) => list.digest(hasher),
             Self::Set(set) => set.digest(hasher),
             Self::SortedSet(set) => set.digest(hasher),
+            Self::ShortLock(lock) => Lock::Short(lock).digest(hasher),
+            Self::Lock(lock) => Lock::Full(lock).digest(hasher),
         }
     }
 
@@ -92,6 +104,8 @@ impl Object {
             Self::List(list) => list.free_effort(),
             Self::Set(set) => set.free_effort(),
             Self::SortedSet(set) => set.free_effort(),
+            Self::ShortLock(_) => 0,
+            Self::Lock(lock) => lock.len(),
         }
     }
 
@@ -104,6 +118,8 @@ impl Object {
             Self::List(list) => list.memory_len(),
             Self::Set(set) => set.memory_len(),
             Self::SortedSet(set) => set.memory_len(),
+            Self::ShortLock(_) => 0,
+            Self::Lock(lock) => lock.memory_len(),
         }
     }
 }
