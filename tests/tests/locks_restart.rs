@@ -181,3 +181,115 @@ fn a_server_without_locks_leaves_no_file() {
     terminate(&mut server);
     assert!(!dir.0.join("holdfast-locks").exists());
 }
+
+const JOURNAL: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+#[test]
+fn a_synced_journal_brings_locks_and_tokens_back() {
+    let Some(dir) = Dir::new() else { return };
+    let server = dir.start(&JOURNAL);
+    let mut client = server.client();
+    let lease = client.line("LEASE.GRANT 600000").int();
+    // From many threads at once, so that records of different shards come in any order.
+    let tokens: Vec<(String, i64)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let mut client = server.client();
+                scope.spawn(move || {
+                    let mut taken = Vec::new();
+                    for n in 0..100 {
+                        let key = format!("k:{worker}:{n}");
+                        let reply = client.cmd(&["LOCK.ACQUIRE", &key, "me", "600000"]);
+                        taken.push((key, token(&reply)));
+                    }
+                    taken
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    token(&client.line("LOCK.ACQUIRE readers a 600000 SHARED DATA here"));
+    token(&client.line("LOCK.ACQUIRE readers b 600000 SHARED DELAY 5"));
+    token(&client.cmd(&["LOCK.ACQUIRE", "leased", "a", "LEASE", &lease.to_string()]));
+    assert_eq!(client.line("LOCK.RENEW k:0:0 me 600000 FENCE 7000").int(), 7000);
+    let last = token(&client.line("LOCK.ACQUIRE last a 600000"));
+    assert_eq!(last, 7001);
+    let before = client.line("LOCK.INFO readers");
+    drop(server);
+
+    let server = dir.start(&JOURNAL);
+    let mut client = server.client();
+    for (key, token) in &tokens[1..] {
+        assert!(client.cmd(&["LOCK.CHECK", key, &token.to_string()]).is_ok(), "{key} {token}");
+    }
+    assert!(client.line("LOCK.CHECK k:0:0 7000").is_ok());
+    let after = client.line("LOCK.INFO readers");
+    // All but the times that pass.
+    let owner = |info: &Reply| info.elements()[3].elements()[1].elements()[1].text();
+    assert_eq!((owner(&before), owner(&after)), ("b".to_owned(), "b".to_owned()));
+    assert_eq!(client.cmd(&["LEASE.RENEW", &lease.to_string()]).int(), 600_000);
+    assert_eq!(client.cmd(&["LEASE.REVOKE", &lease.to_string()]).int(), 1);
+    assert_eq!(client.line("EXISTS leased").int(), 0);
+    // No quarantine, and no token a second time.
+    assert!(token(&client.line("LOCK.ACQUIRE next a 600000")) > last);
+    drop(server);
+    // A journal that began anew from a snapshot tells the same.
+    let server = dir.start(&JOURNAL);
+    let mut client = server.client();
+    assert!(client.line("BGREWRITEAOF").text().starts_with("Background"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !client.line("INFO persistence").text().contains("aof_rewrite_in_progress:0") {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(server);
+    let server = dir.start(&JOURNAL);
+    let mut client = server.client();
+    for (key, token) in &tokens[1..] {
+        assert!(client.cmd(&["LOCK.CHECK", key, &token.to_string()]).is_ok(), "{key} {token}");
+    }
+    assert!(client.line("LOCK.CHECK last 7001").is_ok());
+    assert!(client.line("LOCK.ACQUIRE last b 5").is_nil());
+}
+
+#[test]
+fn a_journal_that_may_have_lost_its_end_needs_the_quarantine() {
+    let Some(dir) = Dir::new() else { return };
+    let args = ["--appendonly", "yes", "--appendfsync", "everysec"];
+    token(&dir.start(&args).client().line("LOCK.ACQUIRE k a 600000"));
+    // That it is synced now does not tell that it was then.
+    let server = dir.start(&JOURNAL);
+    quarantine_ms(&server.client().line("LOCK.ACQUIRE other b 10"));
+    drop(server);
+    let Some(dir) = Dir::new() else { return };
+    let server = dir.start(&JOURNAL);
+    let mut client = server.client();
+    token(&client.line("LOCK.ACQUIRE k a 600000"));
+    assert!(client.line("CONFIG SET appendfsync everysec").is_ok());
+    drop(server);
+    quarantine_ms(&dir.start(&JOURNAL).client().line("LOCK.ACQUIRE other b 10"));
+}
+
+#[test]
+fn a_snapshot_at_the_end_keeps_locks() {
+    let Some(dir) = Dir::new() else { return };
+    let args = ["--save", "3600 1"];
+    let mut server = dir.start(&args);
+    let mut client = server.client();
+    let held = token(&client.line("LOCK.ACQUIRE k a 600000"));
+    assert!(client.line("DUMP k").is_error("ERR a lock cannot be dumped"));
+    terminate(&mut server);
+    let mut server = dir.start(&args);
+    let mut client = server.client();
+    assert!(client.cmd(&["LOCK.CHECK", "k", &held.to_string()]).is_ok());
+    assert!(token(&client.line("LOCK.ACQUIRE j a 600000")) > held);
+    client.send(&["SHUTDOWN"]).unwrap();
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+    let server = dir.start(&args);
+    let mut client = server.client();
+    assert!(client.line("LOCK.ACQUIRE j b 5").is_nil());
+    token(&client.line("LOCK.ACQUIRE free b 5"));
+    // A crash after that is another matter: the file is older than the locks.
+    drop(server);
+    quarantine_ms(&dir.start(&args).client().line("LOCK.ACQUIRE free b 5"));
+}

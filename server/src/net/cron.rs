@@ -38,6 +38,7 @@ pub async fn run(node: Arc<Node>) {
         if node.active_expire.load(Relaxed) {
             expire(&node).await;
         }
+        crate::admin::persistence::tick(&node);
         if node.tracking.any() {
             node.tracking.limit(&node.clients, node.settings.tracking_table_max_keys());
         }

@@ -7,13 +7,16 @@
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
+mod load;
 mod lock;
 pub mod locks;
 mod scan;
 mod side;
+mod snapshot;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
@@ -23,6 +26,8 @@ pub use lock::{LockMode, Place, Plan};
 pub use locks::Locks;
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
+pub(crate) use snapshot::hooks;
+pub use snapshot::{Marks, SizeAtCut, Snapshot, SnapshotError};
 pub(crate) use view::is_lock;
 pub use view::{Edit, Garbage, View};
 
@@ -44,6 +49,10 @@ pub struct Keyspace {
     /// Held while a database is created, and by whoever holds every shard, so that no new
     /// database appears unlocked.
     creating: Mutex<()>,
+    /// See [`hooks`]: 0 while nothing is persisted, so that commands pay one look.
+    hooks: AtomicU8,
+    snapshotting: AtomicBool,
+    orphans: Mutex<Vec<snapshot::Orphan>>,
 }
 
 /// One database.
@@ -83,6 +92,9 @@ impl Keyspace {
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             hasher: FixedState::with_seed(seed),
             creating: Mutex::new(()),
+            hooks: AtomicU8::new(0),
+            snapshotting: AtomicBool::new(false),
+            orphans: Mutex::default(),
         }
     }
 
@@ -207,6 +219,21 @@ impl Keyspace {
     /// for whether they still stand shows nowhere.
     #[must_use]
     pub fn digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, |db, record| {
+            let mut hasher = FixedState::with_seed(db).build_hasher();
+            hasher.write_u64(record.version());
+            hasher.write_u64(content_digest(db, record));
+            hasher.finish()
+        })
+    }
+
+    /// As [`Keyspace::digest`], without the versions: what a client could tell apart.
+    #[must_use]
+    pub fn content_digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, content_digest)
+    }
+
+    fn sum_up(&self, now: UnixMillis, digest: impl Fn(u64, &Record) -> u64) -> u64 {
         let mut hasher = FixedState::with_seed(0).build_hasher();
         self.locks.digest(now, &mut hasher);
         let mut sum = hasher.finish();
@@ -214,7 +241,7 @@ impl Keyspace {
             let Some(db) = db.get() else { continue };
             for shard in db.map.shards() {
                 for record in iterate(&shard.read()).filter(|record| !record.is_expired(now)) {
-                    sum = sum.wrapping_add(record_digest(index as u64, record));
+                    sum = sum.wrapping_add(digest(index as u64, record));
                 }
             }
         }
@@ -241,10 +268,9 @@ impl Keyspace {
     }
 }
 
-fn record_digest(db: u64, record: &Record) -> u64 {
+fn content_digest(db: u64, record: &Record) -> u64 {
     let mut hasher = FixedState::with_seed(db).build_hasher();
     hasher.write(record.key());
-    hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     hasher.write_u64(value_digest(record));
     hasher.finish()
