@@ -138,6 +138,8 @@ pub struct Persist {
     cancelled: AtomicBool,
     /// The last snapshot is taken: nothing may change any more.
     sealed: AtomicBool,
+    /// A journal was read back at the start to its last byte.
+    replayed_whole: AtomicBool,
 }
 
 impl Persist {
@@ -166,7 +168,14 @@ impl Persist {
             lock: Mutex::new(None),
             cancelled: AtomicBool::new(false),
             sealed: AtomicBool::new(false),
+            replayed_whole: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a journal was read back at the start to its last byte.
+    #[must_use]
+    pub fn replayed_whole(&self) -> bool {
+        self.replayed_whole.load(Acquire)
     }
 
     /// What INFO persistence tells.

@@ -9,8 +9,9 @@ use super::{Keyspace, SHARDS, Side};
 use crate::access;
 use crate::context::ACCESS_CLOCK_MASK;
 use crate::random::next;
-use crate::raw::{Record, Table, iterate_from};
+use crate::raw::{Record, Table, Value, iterate_from};
 use crate::time::{DbIndex, UnixMillis};
+use crate::value::Object;
 
 /// Shards that may be empty before a draw looks into all of them.
 const SHARDS_TRIED: usize = 16;
@@ -121,7 +122,8 @@ impl Keyspace {
                 };
                 match among {
                     Among::All => {
-                        iterate_from(&table, start as usize).take(share).for_each(&mut offer);
+                        let drawn = iterate_from(&table, start as usize).take(share);
+                        drawn.filter(|record| is_evictable(record)).for_each(&mut offer);
                     }
                     Among::Volatile => {
                         if let Some(record) = self.draw_volatile(&table, side, first, start) {
@@ -147,7 +149,7 @@ impl Keyspace {
             First::Soonest => side.inner().first_expiry()?,
             _ => {
                 let mut near = iterate_from(table, random as usize).take(LOOKED_AT_MAX);
-                match near.find(|record| record.expires_at().is_some()) {
+                match near.find(|record| record.expires_at().is_some() && is_evictable(record)) {
                     Some(record) => return Some(record),
                     None => side.inner().expiry_near(random)?,
                 }
@@ -156,8 +158,13 @@ impl Keyspace {
         let found = table.get(hash, |(record, _)| {
             record.expires_at() == Some(at) && self.hash(record.key()) == hash
         });
-        found.map(|(record, _)| record)
+        found.map(|(record, _)| record).filter(|record| is_evictable(record))
     }
+}
+
+/// Whether a key may go for want of memory: a lock never does, for its holder relies on it.
+fn is_evictable(record: &Record) -> bool {
+    !matches!(record.value(), Value::Object(Object::Lock(_) | Object::ShortLock(_)))
 }
 
 fn candidate(

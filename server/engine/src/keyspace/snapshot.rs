@@ -152,6 +152,8 @@ pub struct Snapshot<'k> {
     detail: Detail,
     sizes: Vec<SizeAtCut>,
     marks: Vec<Marks>,
+    /// The token counter and the leases, see `Locks::save`.
+    locks: Vec<u8>,
     /// Captures that are not yet emitted.
     left: usize,
     next: Place,
@@ -204,13 +206,24 @@ impl Keyspace {
             side.inner().capture = Some(Capture::new(db, detail));
             left += 1;
         }
+        let locks = self.locks.save();
         at_cut();
         self.hooks.fetch_or(hooks::CAPTURE, Ordering::Release);
         drop(held);
         let db = DbIndex(0);
         let chunk = Chunk::new(db, detail, sink);
         let next = Place { db, shard: 0 };
-        Ok(Snapshot { keyspace: self, detail, sizes, marks, left, next, large: Vec::new(), chunk })
+        Ok(Snapshot {
+            keyspace: self,
+            detail,
+            sizes,
+            marks,
+            locks,
+            left,
+            next,
+            large: Vec::new(),
+            chunk,
+        })
     }
 
     /// Takes over a shard's table that is being flushed, if a snapshot still needs it.
@@ -230,6 +243,12 @@ impl Snapshot<'_> {
     #[must_use]
     pub fn marks(&self) -> &[Marks] {
         &self.marks
+    }
+
+    /// The token counter and the leases, as `Locks::restore` takes them.
+    #[must_use]
+    pub fn locks(&self) -> &[u8] {
+        &self.locks
     }
 
     /// Whether versions travel with the keys.
