@@ -46,7 +46,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 ## What is not here
 
 Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules, cluster mode and asynchronous replication. Such a
-command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
+command is unknown, or says what is missing.
 
 ## Commands
 ";
