@@ -14,7 +14,7 @@ use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
-use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks};
+use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks, is_lock};
 use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
@@ -322,7 +322,9 @@ impl Engine {
         let Ok(mut view) = View::lock(&self.keyspace, &plan, LockMode::Write, context, host) else {
             return false;
         };
-        let unused = view.look(key).is_some_and(|record| record.access() == candidate.access);
+        let unused = view
+            .look(key)
+            .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
         if !unused || !view.remove(key, effects) {
             return false;
         }

@@ -133,13 +133,13 @@ pub struct Persist {
     /// How far loading is.
     pub loading: Loading,
     report: Mutex<Report>,
+    /// A journal was read back at the start to its last byte.
+    replayed_whole: AtomicBool,
     lock: Mutex<Option<Held>>,
     /// What is written now is to be given up.
     cancelled: AtomicBool,
     /// The last snapshot is taken: nothing may change any more.
     sealed: AtomicBool,
-    /// A journal was read back at the start to its last byte.
-    replayed_whole: AtomicBool,
 }
 
 impl Persist {
@@ -166,9 +166,9 @@ impl Persist {
                 last_load: (0, 0),
             }),
             lock: Mutex::new(None),
+            replayed_whole: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             sealed: AtomicBool::new(false),
-            replayed_whole: AtomicBool::new(false),
         }
     }
 

@@ -66,7 +66,7 @@ pub struct Quarantine {
     ends_us: AtomicU64,
     /// When it would end if the server did not stop, see [`Quarantine::refuse`].
     would_end_us: AtomicU64,
-    /// A snapshot made while grants were refused holds every lock.
+    /// The last snapshot, after which nothing changes, holds every lock.
     saved: AtomicBool,
     /// What is on the disk: no grant lasts longer, …
     lifetime_ms: AtomicI64,
@@ -255,19 +255,12 @@ impl Quarantine {
         }
     }
 
-    /// Takes [`Quarantine::refuse`] back: the server could not stop.
-    pub fn resume(&self) {
-        if self.opened.load(Acquire) {
-            self.ends_us.store(self.would_end_us.load(Acquire), Release);
-        }
-    }
-
-    /// Notes that a snapshot made since [`Quarantine::refuse`] holds every lock.
+    /// Notes that the last snapshot, after which nothing changes, holds every lock.
     pub fn note_saved(&self) {
         self.saved.store(true, Release);
     }
 
-    /// Whether a snapshot made since [`Quarantine::refuse`] holds every lock.
+    /// Whether the last snapshot, after which nothing changes, holds every lock.
     #[must_use]
     pub fn is_saved(&self) -> bool {
         self.saved.load(Acquire)

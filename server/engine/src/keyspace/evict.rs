@@ -5,13 +5,12 @@
 //! like any other.
 //! Source: <https://redis.io/docs/latest/develop/reference/eviction/>
 
-use super::{Keyspace, SHARDS, Side};
+use super::{Keyspace, SHARDS, Side, is_lock};
 use crate::access;
 use crate::context::ACCESS_CLOCK_MASK;
 use crate::random::next;
-use crate::raw::{Record, Table, Value, iterate_from};
+use crate::raw::{Record, Table, iterate_from};
 use crate::time::{DbIndex, UnixMillis};
-use crate::value::Object;
 
 /// Shards that may be empty before a draw looks into all of them.
 const SHARDS_TRIED: usize = 16;
@@ -117,13 +116,16 @@ impl Keyspace {
                 let share = samples.div_ceil(4).min(left);
                 let mut offer = |record: &Record| {
                     left -= 1;
+                    // A lock that its holder counts on never goes.
+                    if is_lock(record) {
+                        return;
+                    }
                     drawn += 1;
                     pool.offer(candidate(DbIndex(index as u16), record, first, now, start));
                 };
                 match among {
                     Among::All => {
-                        let drawn = iterate_from(&table, start as usize).take(share);
-                        drawn.filter(|record| is_evictable(record)).for_each(&mut offer);
+                        iterate_from(&table, start as usize).take(share).for_each(&mut offer);
                     }
                     Among::Volatile => {
                         if let Some(record) = self.draw_volatile(&table, side, first, start) {
@@ -149,7 +151,7 @@ impl Keyspace {
             First::Soonest => side.inner().first_expiry()?,
             _ => {
                 let mut near = iterate_from(table, random as usize).take(LOOKED_AT_MAX);
-                match near.find(|record| record.expires_at().is_some() && is_evictable(record)) {
+                match near.find(|record| record.expires_at().is_some() && !is_lock(record)) {
                     Some(record) => return Some(record),
                     None => side.inner().expiry_near(random)?,
                 }
@@ -158,13 +160,14 @@ impl Keyspace {
         let found = table.get(hash, |(record, _)| {
             record.expires_at() == Some(at) && self.hash(record.key()) == hash
         });
-        found.map(|(record, _)| record).filter(|record| is_evictable(record))
+        let found = found.map(|(record, _)| record);
+        if found.is_none_or(|record| !is_lock(record)) {
+            return found;
+        }
+        // Behind a lock: any other that expires.
+        let mut near = iterate_from(table, random as usize).take(LOOKED_AT_MAX);
+        near.find(|record| record.expires_at().is_some() && !is_lock(record))
     }
-}
-
-/// Whether a key may go for want of memory: a lock never does, for its holder relies on it.
-fn is_evictable(record: &Record) -> bool {
-    !matches!(record.value(), Value::Object(Object::Lock(_) | Object::ShortLock(_)))
 }
 
 fn candidate(

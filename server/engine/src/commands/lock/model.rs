@@ -4,7 +4,7 @@
 //! lock-delay. It holds invariants of its own: no two exclusive holders at one time (I1), tokens
 //! unique and growing with every grant of a key (I2), and a command sent twice has one effect (I8).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::Reply;
 use crate::testing::{Bench, show};
@@ -34,10 +34,10 @@ struct Lock {
 
 #[derive(Debug, Default)]
 struct Model {
-    locks: HashMap<String, Lock>,
+    locks: BTreeMap<String, Lock>,
     token: i64,
     /// The greatest token each key was granted under.
-    last: HashMap<String, i64>,
+    last: BTreeMap<String, i64>,
 }
 
 impl Model {
