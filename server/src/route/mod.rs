@@ -246,6 +246,10 @@ fn run_monitored(
     answer
 }
 
+/// What clients are told while data is loaded.
+const IS_LOADING: CommandError =
+    CommandError::known("LOADING Redis is loading the dataset in memory");
+
 /// Finds the entry and refuses what may not run now.
 #[inline]
 fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entry, CommandError> {
@@ -262,7 +266,7 @@ fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entr
         )));
     }
     if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
-        return Err(CommandError::known("LOADING Redis is loading the dataset in memory"));
+        return Err(IS_LOADING);
     }
     if flags.has(Flags::DENYOOM) && crate::memory::is_full(node) {
         return Err(CommandError::OUT_OF_MEMORY);
