@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "Can't open the log file: {error}");
         return ExitCode::FAILURE;
     }
+    if config.settings().disable_thp() {
+        small_pages();
+    }
     let workers = config.settings().worker_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -62,6 +65,16 @@ fn main() -> ExitCode {
             tracing::error!("the worker threads could not be started: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps the kernel from giving the process huge pages, of which every thread and size of
+/// allocation would hold one that is hardly used. The allocator does not ask for any either
+/// (its feature `no_thp`), so that those before this call are small, too.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "transparent huge pages could not be disabled");
     }
 }
 

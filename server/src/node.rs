@@ -89,9 +89,11 @@ impl Node {
         let command_names = crate::route::table().names();
         let clock = Clock::new();
         let started_unix_s = clock.now_ms() / 1000;
+        let hash_seed = random_u64();
+        holdfast_engine::value::seed_members(hash_seed);
         let node = Arc::new(Self {
             started_unix_s,
-            engine: Engine::new(databases, random_u64()),
+            engine: Engine::new(databases, hash_seed),
             clock,
             clients: Registry::default(),
             persist: Persist::new(Arc::clone(&settings), started_unix_s),

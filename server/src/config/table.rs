@@ -126,9 +126,7 @@ const GENERAL: &[Directive] = &[
         .inert(NO_TITLE),
     Directive::text("locale-collate", "").inert("strings are compared as bytes"),
     Directive::text("ignore-warnings", "").inert("there are no warnings to ignore"),
-    Directive::yes_no("disable-thp", "yes")
-        .immutable()
-        .inert("snapshots do not fork, so transparent huge pages do no harm"),
+    Directive::yes_no("disable-thp", "yes").immutable(),
     Directive::one_of("oom-score-adj", OOM, "no")
         .inert("the score is left to systemd's OOMScoreAdjust"),
     Directive::special("oom-score-adj-values", Kind::OomScores, "0 200 800")
