@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Settings};
+use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
 use crate::pubsub::Registry as PubSub;
@@ -44,6 +45,8 @@ pub struct Node {
     pub engine: Engine,
     /// The server's clock.
     pub clock: Clock,
+    /// What is known of evictions.
+    pub eviction: Eviction,
     /// Connected clients.
     pub clients: Registry,
     /// Files: snapshots and the journal.
@@ -95,6 +98,7 @@ impl Node {
             started_unix_s,
             engine: Engine::new(databases, hash_seed),
             clock,
+            eviction: Eviction::default(),
             clients: Registry::default(),
             persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
@@ -197,7 +201,7 @@ impl Host for Node {
     }
 
     fn is_out_of_memory(&self) -> bool {
-        crate::memory::is_full(self)
+        crate::memory::is_exhausted(self)
     }
 
     fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {

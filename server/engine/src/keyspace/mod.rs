@@ -6,6 +6,7 @@
 //! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
+mod evict;
 mod expiry;
 mod load;
 mod lock;
@@ -22,6 +23,7 @@ use dashmap::DashMap;
 use foldhash::SharedSeed;
 use foldhash::fast::{FixedState, FoldHasher};
 
+pub use evict::{Among, Candidate, First, Pool};
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
