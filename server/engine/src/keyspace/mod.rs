@@ -7,6 +7,7 @@
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
+mod libraries;
 mod load;
 mod lock;
 mod scan;
@@ -16,11 +17,12 @@ mod view;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
 
+pub use libraries::{Function, Libraries, Library};
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
@@ -49,6 +51,7 @@ pub struct Keyspace {
     hooks: AtomicU8,
     snapshotting: AtomicBool,
     orphans: Mutex<Vec<snapshot::Orphan>>,
+    libraries: RwLock<Arc<Libraries>>,
 }
 
 /// One database.
@@ -90,6 +93,7 @@ impl Keyspace {
             hooks: AtomicU8::new(0),
             snapshotting: AtomicBool::new(false),
             orphans: Mutex::default(),
+            libraries: RwLock::default(),
         }
     }
 

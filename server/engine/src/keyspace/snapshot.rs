@@ -9,11 +9,11 @@
 //! Invariant: a key of the cut is emitted exactly once: by the walk, by its first change, or
 //! with the table of a flushed shard.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::lock::HeldShard;
-use super::{Keyspace, LockMode, Place, Plan, SHARDS};
+use super::{Keyspace, Libraries, LockMode, Place, Plan, SHARDS};
 use crate::collections::FixedMap;
 use crate::dump::Sink;
 use crate::dump::record::{Chunk, Detail};
@@ -152,6 +152,7 @@ pub struct Snapshot<'k> {
     detail: Detail,
     sizes: Vec<SizeAtCut>,
     marks: Vec<Marks>,
+    libraries: Arc<Libraries>,
     /// Captures that are not yet emitted.
     left: usize,
     next: Place,
@@ -204,13 +205,15 @@ impl Keyspace {
             side.inner().capture = Some(Capture::new(db, detail));
             left += 1;
         }
+        let libraries = self.libraries();
         at_cut();
         self.hooks.fetch_or(hooks::CAPTURE, Ordering::Release);
         drop(held);
         let db = DbIndex(0);
         let chunk = Chunk::new(db, detail, sink);
         let next = Place { db, shard: 0 };
-        Ok(Snapshot { keyspace: self, detail, sizes, marks, left, next, large: Vec::new(), chunk })
+        let large = Vec::new();
+        Ok(Snapshot { keyspace: self, detail, sizes, marks, libraries, left, next, large, chunk })
     }
 
     /// Takes over a shard's table that is being flushed, if a snapshot still needs it.
@@ -230,6 +233,12 @@ impl Snapshot<'_> {
     #[must_use]
     pub fn marks(&self) -> &[Marks] {
         &self.marks
+    }
+
+    /// The libraries of functions.
+    #[must_use]
+    pub fn libraries(&self) -> &Libraries {
+        &self.libraries
     }
 
     /// Whether versions travel with the keys.
