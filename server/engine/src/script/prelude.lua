@@ -294,9 +294,4 @@ local function call_function(chunk, name, keys, argv)
     return callback(keys, argv)
 end
 
--- Methods of strings find the real table in one step; what getmetatable('') shows is a view.
-local string_meta = standard.getmetatable('')
-string_meta.__index = string
-string_meta.__metatable = readonly({ __index = globals.string })
-
 return visible, library_env, load_library, call_function
