@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Settings};
+use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
 use crate::pubsub::Registry as PubSub;
@@ -44,6 +45,8 @@ pub struct Node {
     pub engine: Engine,
     /// The server's clock.
     pub clock: Clock,
+    /// What is known of evictions.
+    pub eviction: Eviction,
     /// Connected clients.
     pub clients: Registry,
     /// Files: snapshots and the journal.
@@ -89,10 +92,13 @@ impl Node {
         let command_names = crate::route::table().names();
         let clock = Clock::new();
         let started_unix_s = clock.now_ms() / 1000;
+        let hash_seed = random_u64();
+        holdfast_engine::value::seed_members(hash_seed);
         let node = Arc::new(Self {
             started_unix_s,
-            engine: Engine::new(databases, random_u64()),
+            engine: Engine::new(databases, hash_seed),
             clock,
+            eviction: Eviction::default(),
             clients: Registry::default(),
             persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
@@ -195,7 +201,7 @@ impl Host for Node {
     }
 
     fn is_out_of_memory(&self) -> bool {
-        crate::memory::is_full(self)
+        crate::memory::is_exhausted(self)
     }
 
     fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {

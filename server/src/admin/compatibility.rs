@@ -42,8 +42,8 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, DUMP and RESTORE, functions (FUNCTION, FCALL), ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
-command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
+Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules, cluster mode and asynchronous replication. Such a
+command is unknown, or says what is missing.
 
 ## Commands
 ";
