@@ -447,3 +447,54 @@ pub const ROWS: &[Command] = &[
         )
         .differs(STATELESS),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, show};
+
+    fn load(bench: &mut Bench, code: &str) -> String {
+        show(&bench.run(&["FUNCTION", "LOAD", "REPLACE", code]))
+    }
+
+    #[test]
+    fn what_a_call_leaves_behind_is_gone_at_the_next() {
+        let mut bench = Bench::new();
+        let code = "#!lua name=lib\nlocal n, logged = 0, {}\n\
+                    redis.register_function('count', function() n = n + 1 return n end)\n\
+                    redis.register_function('late', function() \
+                    logged.f('g', function() end) end)\n\
+                    logged.f = redis.register_function";
+        assert_eq!(load(&mut bench, code), "\"lib\"");
+        bench.check(&[("FCALL count 0", "1"), ("FCALL COUNT 0", "1")]);
+        let late = bench.show("FCALL late 0");
+        assert!(late.contains("can only be called on FUNCTION LOAD command"), "{late}");
+        bench.check(&[("FCALL count 0", "1"), ("FCALL g 0", "-ERR Function not found")]);
+    }
+
+    #[test]
+    fn a_load_that_fails_changes_nothing() {
+        let mut bench = Bench::new();
+        load(&mut bench, "#!lua name=a\nredis.register_function('f', function() return 1 end)");
+        for bad in ["return 1", "x = 1", "x x", "while true do end", "redis.register_function(1)"] {
+            let told = load(&mut bench, &format!("#!lua name=a\n{bad}"));
+            assert!(told.starts_with("-ERR "), "{told}");
+            assert_eq!(bench.effects.changes, 0);
+        }
+        let taken = "#!lua name=b\nredis.register_function('F', function() return 2 end)";
+        assert_eq!(load(&mut bench, taken), "-ERR Function F already exists");
+        bench.check(&[("FLUSHALL", "OK"), ("FCALL f 0", "1"), ("FUNCTION DELETE a", "OK")]);
+        assert_eq!(bench.effects.changes, 1);
+        bench.check(&[("FCALL f 0", "-ERR Function not found"), ("FUNCTION LIST", "[]")]);
+    }
+
+    #[test]
+    fn undeclared_keys_are_reached_and_scripts_do_not_see_what_functions_left() {
+        let mut bench = Bench::new();
+        let code = "#!lua name=lib\nredis.register_function('f', function(keys) \
+                    redis.call('set', keys[1], 1) return redis.call('incr', 'other') end)";
+        load(&mut bench, code);
+        bench.check(&[("FCALL f 1 k", "1"), ("FCALL f 1 k", "2"), ("GET other", "\"2\"")]);
+        assert_eq!(show(&bench.run(&["EVAL", "return #KEYS", "1", "k"])), "1");
+        assert!(bench.show("FCALL_RO f 1 k").contains("write flag"));
+    }
+}

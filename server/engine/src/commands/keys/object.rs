@@ -119,10 +119,12 @@ const SUBCOMMANDS: &[Command] = &[
         "key",
         "Returns the time since the last access to a Redis object.",
     ),
-    Command::read("refcount", 3, Group::Generic, refcount)
-        .of("object")
-        .keys(KEY)
-        .doc("2.2.3", "O(1)", "key", "Returns the reference count of a value of a key."),
+    Command::read("refcount", 3, Group::Generic, refcount).of("object").keys(KEY).doc(
+        "2.2.3",
+        "O(1)",
+        "key",
+        "Returns the reference count of a value of a key.",
+    ),
 ];
 
 /// The rows of this file.
