@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
 use holdfast_engine::engine::Engine;
-use holdfast_engine::host::{Grant, GrantKind, Host, LockWaiter, ScriptProgress};
+use holdfast_engine::host::{
+    Grant, GrantKind, Host, LockWaiter, RunningFunction, ScriptKind, ScriptProgress,
+};
 use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
@@ -281,8 +283,16 @@ impl Host for Node {
         self.scripts.waiting_for_lock(waited_us)
     }
 
-    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    fn script_progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         self.scripts.progress(progress)
+    }
+
+    fn running_function(&self) -> Option<RunningFunction> {
+        self.scripts.running_function()
+    }
+
+    fn kill_scripts(&self, kind: ScriptKind) -> Result<(), CommandError> {
+        self.scripts.kill(kind)
     }
 
     fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {

@@ -227,12 +227,19 @@ impl Engine {
         }
     }
 
-    /// Whether a script is known to touch keys that it does not declare.
+    /// Whether a script or function is known to touch keys that it does not declare.
     fn reaches_beyond_keys(&self, row: &Command, args: Args<'_>) -> bool {
         let Some(text) = args.get(1) else { return false };
+        if row.name.starts_with("fcall") {
+            let libraries = self.keyspace.libraries();
+            return libraries
+                .function(text)
+                .is_some_and(|(_, called)| called.reach.is_undeclared());
+        }
         let sha =
             if row.name.starts_with("evalsha") { Sha::parse(text) } else { Some(Sha::of(text)) };
-        sha.and_then(|sha| self.scripts.find(&sha)).is_some_and(|script| script.is_undeclared())
+        sha.and_then(|sha| self.scripts.find(&sha))
+            .is_some_and(|script| script.reach.is_undeclared())
     }
 
     #[inline]

@@ -45,7 +45,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules, cluster mode and asynchronous replication. Such a
+Streams, HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
 command is unknown, or says what is missing.
 
 ## Commands

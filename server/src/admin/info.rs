@@ -158,6 +158,9 @@ fn memory(node: &Node, out: &mut String) {
     let total = super::system::total_memory();
     let max = node.settings.maxmemory();
     let (scripts, script_bytes) = node.engine.scripts().sizes();
+    let known = node.engine.keyspace().libraries();
+    let (libraries, functions) = known.counts();
+    let library_bytes: usize = known.iter().map(|library| library.code.len()).sum();
     let policy = node.config.get("maxmemory-policy").unwrap_or_default();
     let peak = peak.max(used);
     lines!(out,
@@ -172,8 +175,9 @@ fn memory(node: &Node, out: &mut String) {
         "total_system_memory_human": human(total),
         "used_memory_scripts_eval": script_bytes,
         "number_of_cached_scripts": scripts,
-        "number_of_functions": 0,
-        "number_of_libraries": 0,
+        "used_memory_functions": library_bytes,
+        "number_of_functions": functions,
+        "number_of_libraries": libraries,
         "maxmemory": max,
         "maxmemory_human": human(max),
         "maxmemory_policy": String::from_utf8_lossy(&policy),

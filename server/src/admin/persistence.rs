@@ -236,8 +236,6 @@ pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
         return true;
     }
     tracing::warn!("Saving the final RDB snapshot before exiting.");
-    // The snapshot is to hold every lock that was granted.
-    node.quarantine.refuse();
     let now_us = node.clock.monotonic_us();
     node.pause.begin(now_us, now_us.saturating_add(LAST_SAVE_US_MAX), true);
     wait_for_place(node, Job::Save);
@@ -251,7 +249,6 @@ pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
     }
     node.persist.seal(&node.engine, false);
     node.pause.end();
-    node.quarantine.resume();
     false
 }
 

@@ -8,6 +8,7 @@
 
 mod evict;
 mod expiry;
+mod libraries;
 mod load;
 mod lock;
 pub mod locks;
@@ -18,13 +19,14 @@ mod view;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::SharedSeed;
 use foldhash::fast::{FixedState, FoldHasher};
 
 pub use evict::{Among, Candidate, First, Pool};
+pub use libraries::{Function, Libraries, Library};
 pub use lock::{LockMode, Place, Plan};
 pub use locks::Locks;
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
@@ -59,6 +61,7 @@ pub struct Keyspace {
     hooks: AtomicU8,
     snapshotting: AtomicBool,
     orphans: Mutex<Vec<snapshot::Orphan>>,
+    libraries: RwLock<Arc<Libraries>>,
 }
 
 /// One database.
@@ -103,6 +106,7 @@ impl Keyspace {
             hooks: AtomicU8::new(0),
             snapshotting: AtomicBool::new(false),
             orphans: Mutex::default(),
+            libraries: RwLock::default(),
         }
     }
 

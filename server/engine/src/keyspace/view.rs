@@ -5,13 +5,14 @@
 //! side in step. Handlers never lock; a key outside the locked shards is our own bug.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
 use super::snapshot::save_before_change;
-use super::{Keyspace, LockMode, Locks, Place, Plan, SHARDS, hooks, locks};
+use super::{Keyspace, Libraries, LockMode, Locks, Place, Plan, SHARDS, hooks, locks};
 use crate::access::Uses;
 use crate::command::Args;
 use crate::context::{Context, Touch};
@@ -161,6 +162,19 @@ impl<'k> View<'k> {
     /// Notes a change of the state that is none of a key (a lease).
     pub fn note_write(&mut self) {
         self.wrote = true;
+    }
+
+    /// The libraries of functions.
+    #[must_use]
+    pub fn libraries(&self) -> Arc<Libraries> {
+        self.keyspace.libraries()
+    }
+
+    /// Puts others in their place.
+    pub fn set_libraries(&mut self, libraries: Libraries) {
+        assert!(self.covers_all(), "Invariant: libraries change while every shard is held");
+        self.wrote = true;
+        self.keyspace.set_libraries(libraries);
     }
 
     /// The world outside.

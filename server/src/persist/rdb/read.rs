@@ -2,11 +2,13 @@
 
 use std::io::{self, Read};
 
+use holdfast_engine::commands::functions::{Collision, add_library};
 use holdfast_engine::dump::record::{
     AUX_FIELD_EXPIRIES, AUX_KEYS, AUX_LOCK, Beside, opcode, read_lock, set_field_expiries,
     skip_module_data,
 };
 use holdfast_engine::dump::{DumpError, Fit, RDB_VERSION_MAX, Source, crc64, decode};
+use holdfast_engine::host::Alone;
 use holdfast_engine::keyspace::{Keyspace, Marks};
 use holdfast_engine::raw::Record;
 use holdfast_engine::time::{DbIndex, UnixMillis};
@@ -212,8 +214,8 @@ impl<R: Read> Reader<'_, R> {
                     }
                 }
                 opcode::FUNCTION2 => {
-                    drop(self.source.string()?);
-                    self.lose("a library of functions: they are not supported here");
+                    let code = self.source.string()?;
+                    self.read_library(&code)?;
                 }
                 opcode::FUNCTION_PRE_GA => {
                     return Err(Failure::Told(
@@ -249,6 +251,20 @@ impl<R: Read> Reader<'_, R> {
         }
         progress(self.source.inner().offset(), self.loaded.keys);
         Ok(())
+    }
+
+    /// Takes over a library; its code runs, so that it tells which functions it has.
+    fn read_library(&mut self, code: &[u8]) -> Result<(), Failure> {
+        let collision = if self.options.merge { Collision::Replaces } else { Collision::Refused };
+        let mut libraries = (*self.keyspace.libraries()).clone();
+        let limits = self.keyspace.limits();
+        match add_library(limits, &mut libraries, code, collision, &Alone) {
+            Ok(_) => {
+                self.keyspace.set_libraries(libraries);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Told(format!("a library of functions: {error}"))),
+        }
     }
 
     fn header(&mut self) -> Result<u16, Failure> {

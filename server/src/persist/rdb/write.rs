@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use holdfast_engine::dump::payload::write_libraries;
 use holdfast_engine::dump::record::{Detail, opcode};
 use holdfast_engine::dump::{RDB_VERSION_WRITTEN, Sink, crc64};
 use holdfast_engine::keyspace::{Keyspace, Snapshot};
@@ -78,6 +79,8 @@ pub fn write<W: Write>(
             push_aux(&mut sink, AUX_MARKS, &value);
         }
     }
+    out.flush_sink(&mut sink)?;
+    write_libraries(snapshot.libraries(), &mut sink);
     out.flush_sink(&mut sink)?;
     let sizes = snapshot.sizes().to_vec();
     let (mut keys, mut selected, mut sized) = (0u64, None, BTreeSet::new());
