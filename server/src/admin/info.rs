@@ -39,6 +39,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "errorstats", title: "Errorstats", default: true, write: errorstats },
     Section { name: "latencystats", title: "Latencystats", default: false, write: latencystats },
     Section { name: "cluster", title: "Cluster", default: true, write: cluster },
+    Section { name: "locks", title: "Locks", default: true, write: locks },
     Section { name: "keyspace", title: "Keyspace", default: true, write: keyspace },
 ];
 
@@ -284,6 +285,25 @@ fn latencystats(node: &Node, out: &mut String) {
 
 fn cluster(_: &Node, out: &mut String) {
     lines!(out, "cluster_enabled": 0);
+}
+
+fn locks(node: &Node, out: &mut String) {
+    let locks = node.engine.keyspace().locks();
+    let queues = node.blocked.locks();
+    let (served, waited_us) = queues.totals();
+    lines!(out,
+        "locks_held": holdfast_engine::value::lock::count(),
+        "locks_waiting": queues.len(),
+        "locks_granted": locks.counts.granted.load(Relaxed),
+        "locks_released": locks.counts.released.load(Relaxed),
+        "locks_expired": locks.counts.expired.load(Relaxed),
+        "locks_broken": locks.counts.broken.load(Relaxed),
+        "locks_granted_after_wait": served,
+        "locks_average_wait_ms": format_args!("{:.3}", waited_us as f64 / 1000.0 / served.max(1) as f64),
+        "locks_last_token": locks.token(),
+        "leases": locks.lease_count(),
+        "locks_quarantine_left_ms": node.quarantine.left_ms(node.clock.monotonic_us()),
+    );
 }
 
 fn keyspace(node: &Node, out: &mut String) {

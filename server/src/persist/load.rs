@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::engine::Engine;
@@ -54,6 +55,7 @@ impl Persist {
     ) -> io::Result<()> {
         let began = Instant::now();
         if !self.settings.appendonly() {
+            self.warn_of_journal();
             if self.load_rdb(engine, now)? {
                 tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
             }
@@ -91,7 +93,15 @@ impl Persist {
             let replayed = journal::replay(engine, &location, manifest, truncate, |told| {
                 teller.tell(told.done, told.items);
             })?;
+            self.replayed_whole.store(!replayed.torn, Release);
             self.note_load(replayed.keys, 0);
+            if replayed.last > now {
+                tracing::warn!(
+                    "the wall clock was set back since the last change, by {} ms at least: keys \
+                     expire so much later",
+                    replayed.last.0 - now.0
+                );
+            }
             tracing::info!(
                 "DB loaded from the journal: {} keys of its base and {} changes in {:.3} seconds",
                 replayed.keys,
@@ -126,6 +136,19 @@ impl Persist {
         });
         self.release();
         loaded
+    }
+
+    /// Tells of a journal that is there and not asked for.
+    fn warn_of_journal(&self) {
+        let location = self.location();
+        if let Ok(Some(manifest)) = Manifest::read(&location.dir, &location.names)
+            && !manifest.is_empty()
+        {
+            tracing::warn!(
+                "there is a journal in {}, which is not loaded: 'appendonly' is 'no'",
+                location.dir.display()
+            );
+        }
     }
 
     fn go_on(

@@ -5,6 +5,7 @@
 
 pub mod blocked;
 pub mod deliver;
+pub mod lock_queue;
 pub mod monitor;
 pub mod pause;
 pub mod rename;
@@ -247,6 +248,10 @@ fn run_monitored(
     answer
 }
 
+/// What clients are told while data is loaded.
+const IS_LOADING: CommandError =
+    CommandError::known("LOADING Redis is loading the dataset in memory");
+
 /// Finds the entry and refuses what may not run now.
 #[inline]
 fn check(
@@ -267,7 +272,7 @@ fn check(
         )));
     }
     if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
-        return Err(CommandError::known("LOADING Redis is loading the dataset in memory"));
+        return Err(IS_LOADING);
     }
     if !memory::has_room(node) && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OUT_OF_MEMORY);

@@ -102,6 +102,7 @@ fn run_queue(
              memory > 'maxmemory'.",
         ));
     }
+    refused_by_files(node, &entries)?;
     if let Some((client_id, Reads::Tracked)) = crate::session::tracking::caller() {
         for (entry, args) in entries.iter().zip(&commands) {
             super::track_reads(node, client_id, entry.row, args);
@@ -164,6 +165,25 @@ fn run_queue(
     deliver::deliver(node, &mut scratch.effects);
     scratch.tally.flush(node);
     Ok(Some(replies))
+}
+
+/// A transaction is refused as a whole where one of its commands would be.
+fn refused_by_files(node: &Node, entries: &[&'static Entry]) -> Result<(), CommandError> {
+    let any = |wanted: fn(Flags) -> bool| entries.iter().any(|entry| wanted(entry.row.flags));
+    let reason = if node.persist.loading.is_active() && any(|flags| !flags.has(Flags::LOADING)) {
+        Some(super::IS_LOADING)
+    } else if node.engine.keyspace().refuses_changes() && any(|flags| flags.has(Flags::WRITE)) {
+        node.persist.refusal()
+    } else {
+        None
+    };
+    match reason {
+        Some(error) => Err(CommandError::new(format!(
+            "EXECABORT Transaction discarded because of: {}",
+            error.text()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The engine's steps of a queue, each with the database that is selected when its turn comes.

@@ -5,6 +5,7 @@ pub mod functions;
 pub mod hash;
 pub mod keys;
 pub mod list;
+pub mod lock;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -52,6 +53,10 @@ pub const FAMILIES: &[&[Command]] = &[
     list::inside::ROWS,
     list::moves::ROWS,
     list::blocking::ROWS,
+    lock::acquire::ROWS,
+    lock::hold::ROWS,
+    lock::inspect::ROWS,
+    lock::lease::ROWS,
     set::basic::ROWS,
     set::random::ROWS,
     set::algebra::ROWS,

@@ -46,6 +46,12 @@ impl Keyspace {
         self.set_hook(hooks::REFUSE, on);
     }
 
+    /// Whether commands that may change keys are refused.
+    #[must_use]
+    pub fn refuses_changes(&self) -> bool {
+        self.hooks.load(Acquire) & hooks::REFUSE != 0
+    }
+
     /// Calls `run` while no command changes anything.
     ///
     /// # Errors

@@ -152,6 +152,8 @@ pub struct Snapshot<'k> {
     detail: Detail,
     sizes: Vec<SizeAtCut>,
     marks: Vec<Marks>,
+    /// The token counter and the leases, see `Locks::save`.
+    locks: Vec<u8>,
     libraries: Arc<Libraries>,
     /// Captures that are not yet emitted.
     left: usize,
@@ -205,6 +207,7 @@ impl Keyspace {
             side.inner().capture = Some(Capture::new(db, detail));
             left += 1;
         }
+        let locks = self.locks.save();
         let libraries = self.libraries();
         at_cut();
         self.hooks.fetch_or(hooks::CAPTURE, Ordering::Release);
@@ -213,7 +216,18 @@ impl Keyspace {
         let chunk = Chunk::new(db, detail, sink);
         let next = Place { db, shard: 0 };
         let large = Vec::new();
-        Ok(Snapshot { keyspace: self, detail, sizes, marks, libraries, left, next, large, chunk })
+        Ok(Snapshot {
+            keyspace: self,
+            detail,
+            sizes,
+            marks,
+            locks,
+            libraries,
+            left,
+            next,
+            large,
+            chunk,
+        })
     }
 
     /// Takes over a shard's table that is being flushed, if a snapshot still needs it.
@@ -233,6 +247,12 @@ impl Snapshot<'_> {
     #[must_use]
     pub fn marks(&self) -> &[Marks] {
         &self.marks
+    }
+
+    /// The token counter and the leases, as `Locks::restore` takes them.
+    #[must_use]
+    pub fn locks(&self) -> &[u8] {
+        &self.locks
     }
 
     /// The libraries of functions.

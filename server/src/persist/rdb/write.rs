@@ -8,7 +8,7 @@ use holdfast_engine::dump::record::{Detail, opcode};
 use holdfast_engine::dump::{RDB_VERSION_WRITTEN, Sink, crc64};
 use holdfast_engine::keyspace::{Keyspace, Snapshot};
 
-use super::{AUX_MARKS, AUX_PLACEMENT, MAGIC};
+use super::{AUX_LOCKS, AUX_MARKS, AUX_PLACEMENT, MAGIC};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +68,7 @@ pub fn write<W: Write>(
     for (name, value) in aux {
         push_aux(&mut sink, name, value);
     }
+    push_aux(&mut sink, AUX_LOCKS, snapshot.locks());
     if snapshot.detail() == Detail::Replica {
         push_aux(&mut sink, AUX_PLACEMENT, &keyspace.placement().to_le_bytes());
         for marks in snapshot.marks() {
