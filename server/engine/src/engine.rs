@@ -329,16 +329,11 @@ impl Engine {
         let Ok(mut view) = View::lock(&self.keyspace, &plan, LockMode::Write, context, host) else {
             return false;
         };
-<<<<<<< HEAD
         let unused = view
             .look(key)
             .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
-        if !unused || !view.remove(key, effects) {
-=======
-        let unused = view.look(key).is_some_and(|record| record.access() == candidate.access);
         let refused = view.hooks() & hooks::REFUSE != 0;
         if refused || !unused || !view.remove(key, effects) {
->>>>>>> persist
             return false;
         }
         effects.event(EventClass::EVICTED, "evicted", context.db, key);
