@@ -1,10 +1,13 @@
-// npm's redlock, unmodified, over several servers. Usage: redlock.js PORT PORT PORT
+// npm's redlock, unmodified, over several servers. Usage: redlock.js PORT PORT PORT, for ordinary work,
+// or redlock.js bench SECONDS TASKS PORT…, which prints how many locks a second are taken and released.
 "use strict";
 const assert = require("node:assert");
 const Redis = require("ioredis");
 const { default: Redlock, ExecutionError } = require("redlock");
 
-const clients = process.argv.slice(2).map((port) => new Redis(Number(port), "127.0.0.1"));
+const args = process.argv.slice(2);
+const benched = args[0] === "bench" ? args.splice(0, 3).slice(1).map(Number) : null;
+const clients = args.map((port) => new Redis(Number(port), "127.0.0.1"));
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function main() {
@@ -38,7 +41,23 @@ async function main() {
   console.log("npm redlock: ok");
 }
 
-main().then(
+async function bench(seconds, tasks) {
+  const redlock = new Redlock(clients, { retryCount: 0 });
+  const until = Date.now() + seconds * 1000;
+  let done = 0;
+  await Promise.all(
+    Array.from({ length: tasks }, async (_, task) => {
+      while (Date.now() < until) {
+        const lock = await redlock.acquire([`bench:${task}`], 10_000);
+        await lock.release();
+        done += 1;
+      }
+    }),
+  );
+  console.log(Math.floor(done / seconds));
+}
+
+(benched ? bench(...benched) : main()).then(
   () => process.exit(0),
   (error) => {
     console.error("npm redlock:", error);
