@@ -4,22 +4,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::admin::persistence;
+use holdfast::config::settings::ShutdownFlags;
 use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
-use holdfast::quarantine::Recovery;
-use tokio::signal::unix::{SignalKind, signal};
+use holdfast::persist::journal::{Location, Names};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: holdfast::alloc::CountingAlloc = holdfast::alloc::CountingAlloc;
 
+/// When loading takes longer, clients are admitted and told so.
+const ADMIT_AFTER: Duration = Duration::from_millis(100);
 /// How long clients may take to be sent what they were answered.
 const DRAIN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
         Ok(Request::Serve(config)) => *config,
+        Ok(Request::RepairJournal(dir)) => return repair_journal(dir),
         Ok(Request::Print(text)) => {
             use std::io::Write;
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -41,6 +46,9 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "Can't open the log file: {error}");
         return ExitCode::FAILURE;
     }
+    if config.settings().disable_thp() {
+        small_pages();
+    }
     let workers = config.settings().worker_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -60,18 +68,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Keeps the kernel from giving the process huge pages, of which every thread and size of
+/// allocation would hold one that is hardly used. The allocator does not ask for any either
+/// (its feature `no_thp`), so that those before this call are small, too.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "transparent huge pages could not be disabled");
+    }
+}
+
+/// A write beyond the process's file size limit: an error like that of a full disk, if someone
+/// listens to the signal.
+const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
+
 async fn serve(config: Config, workers: usize) -> ExitCode {
     let node = Node::new(config);
+    let _listened_to = signal(FILE_SIZE_EXCEEDED);
     if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
         tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
-        return ExitCode::FAILURE;
-    }
-    if let Err(error) = node.open_locks(Recovery::Incomplete) {
-        tracing::error!(
-            "Can't read what the last run left of its locks: {error}. To start without it, move \
-             the file away and give lock-quarantine the longest time to live of your locks in ms, \
-             and lock-token-floor a number above every token that was given out."
-        );
         return ExitCode::FAILURE;
     }
     let listeners = match Listeners::bind(&node) {
@@ -83,7 +98,57 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     };
     write_pidfile(&node);
     let addresses = listeners.addresses();
-    listeners.accept(&node);
+    node.persist.loading.begin(node.clock.now_ms() / 1000);
+    persistence::follow_settings(&node);
+    let loader = Arc::clone(&node);
+    let mut loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
+    let Some(mut ends) = Ends::new(&node) else {
+        tracing::error!("signals cannot be handled");
+        return ExitCode::FAILURE;
+    };
+    let mut listeners = Some(listeners);
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut loading => break loaded,
+            () = tokio::time::sleep(ADMIT_AFTER), if listeners.is_some() => {
+                // From now on clients are told why they must wait.
+                if let Some(listeners) = listeners.take() {
+                    listeners.accept(&node);
+                }
+            }
+            _ = ends.next() => {
+                // Nothing has changed, and half a data set is not worth saving.
+                remove_pidfile(&node);
+                tracing::warn!("Holdfast is now ready to exit, bye bye...");
+                return ExitCode::SUCCESS;
+            }
+        }
+    };
+    match loaded {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!("Fatal error loading the data set: {error}. Exiting.");
+            remove_pidfile(&node);
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            tracing::error!("loading the data set failed: {error}. Exiting.");
+            return ExitCode::FAILURE;
+        }
+    }
+    if let Err(error) = node.open_locks() {
+        tracing::error!(
+            "Can't read what the last run left of its locks: {error}. To start without it, move \
+             the file away and give lock-quarantine the longest time to live of your locks in ms, \
+             and lock-token-floor a number above every token that was given out."
+        );
+        remove_pidfile(&node);
+        return ExitCode::FAILURE;
+    }
+    node.persist.loading.end();
+    if let Some(listeners) = listeners {
+        listeners.accept(&node);
+    }
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
     tokio::spawn(holdfast::route::lock_queue::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
@@ -93,31 +158,86 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         if workers == 1 { "" } else { "s" }
     );
     supervise::notify(&node.settings, "READY=1");
-    wait_for_end(&node).await;
+    loop {
+        let Some(flags) = ends.next().await else { break };
+        let save = flags.save || !flags.nosave && !node.settings.save_points().is_empty();
+        let saver = Arc::clone(&node);
+        let prepared = tokio::task::spawn_blocking(move || {
+            persistence::prepare_end(&saver, save, flags.force)
+        });
+        if prepared.await.unwrap_or(false) {
+            break;
+        }
+        tracing::error!(
+            "the signal is not followed, for data would be lost; check the log, or use SHUTDOWN \
+             with FORCE"
+        );
+    }
     supervise::notify(&node.settings, "STOPPING=1");
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
-    node.close_locks();
+    node.quarantine.refuse();
+    let whole = persistence::at_end(&node);
+    node.close_locks(whole && node.settings.appendonly());
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
-    ExitCode::SUCCESS
+    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Completes at SIGTERM, SIGINT or SHUTDOWN.
-async fn wait_for_end(node: &Arc<Node>) {
-    let mut shutdown = node.shutdown_signal();
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be handled; stop the server with SHUTDOWN");
-        let _ = shutdown.wait_for(|state| *state != Shutdown::No).await;
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::warn!("Received SIGTERM scheduling shutdown..."),
-        _ = interrupt.recv() => tracing::warn!("Received SIGINT scheduling shutdown..."),
-        _ = shutdown.wait_for(|state| *state != Shutdown::No) => {
-            tracing::warn!("User requested shutdown...");
+/// `--repair-journal DIR`
+fn repair_journal(dir: std::path::PathBuf) -> ExitCode {
+    use std::io::Write;
+    // The prefix of the names is that of the manifest that is there.
+    let names = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    let manifest = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find_map(|name| name.strip_suffix(".manifest").map(str::to_owned));
+    let names = Names::new(manifest.as_deref().unwrap_or("appendonly.aof").as_bytes());
+    match holdfast::persist::journal::repair(&Location { dir, names }) {
+        Ok(lines) => {
+            let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "the journal cannot be repaired: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ends the process: SIGTERM, SIGINT and SHUTDOWN.
+struct Ends {
+    node: Arc<Node>,
+    shutdown: tokio::sync::watch::Receiver<Shutdown>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn new(node: &Arc<Node>) -> Option<Self> {
+        Some(Self {
+            node: Arc::clone(node),
+            shutdown: node.shutdown_signal(),
+            terminate: signal(SignalKind::terminate()).ok()?,
+            interrupt: signal(SignalKind::interrupt()).ok()?,
+        })
+    }
+
+    /// The next of them: what a signal asks for, or `None` for SHUTDOWN, which has seen to all.
+    async fn next(&mut self) -> Option<ShutdownFlags> {
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                tracing::warn!("Received SIGTERM scheduling shutdown...");
+                Some(self.node.settings.shutdown_on_sigterm())
+            }
+            _ = self.interrupt.recv() => {
+                tracing::warn!("Received SIGINT scheduling shutdown...");
+                Some(self.node.settings.shutdown_on_sigint())
+            }
+            _ = self.shutdown.wait_for(|state| *state != Shutdown::No) => {
+                tracing::warn!("User requested shutdown...");
+                None
+            }
         }
     }
 }

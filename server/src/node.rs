@@ -7,14 +7,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
 use holdfast_engine::engine::Engine;
-use holdfast_engine::host::{Grant, GrantKind, Host, LockWaiter, ScriptProgress};
+use holdfast_engine::host::{
+    Grant, GrantKind, Host, LockWaiter, RunningFunction, ScriptKind, ScriptProgress,
+};
 use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::config::settings::FsyncPolicy;
 use crate::config::{Config, Settings};
+use crate::memory::Eviction;
 use crate::observe::Observed;
+use crate::persist::Persist;
+use crate::persist::journal::Policy as Sync;
 use crate::pubsub::Registry as PubSub;
 use crate::quarantine::{Policy, Quarantine, Recovery};
 use crate::route::blocked::Blocked;
@@ -44,8 +50,12 @@ pub struct Node {
     pub engine: Engine,
     /// The server's clock.
     pub clock: Clock,
+    /// What is known of evictions.
+    pub eviction: Eviction,
     /// Connected clients.
     pub clients: Registry,
+    /// Files: snapshots and the journal.
+    pub persist: Persist,
     /// Subscriptions.
     pub pubsub: Arc<PubSub>,
     /// What INFO, SLOWLOG and LATENCY tell.
@@ -74,7 +84,7 @@ pub struct Node {
     pub started_unix_s: u64,
     /// A name of 40 hex digits that no other run bears.
     pub run_id: String,
-    /// Changes of the data set since the start.
+    /// Changes of the data set since the last save.
     pub changes: AtomicU64,
     connected: AtomicUsize,
     shutdown: watch::Sender<Shutdown>,
@@ -88,11 +98,16 @@ impl Node {
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
         let clock = Clock::new();
+        let started_unix_s = clock.now_ms() / 1000;
+        let hash_seed = random_u64();
+        holdfast_engine::value::seed_members(hash_seed);
         let node = Arc::new(Self {
-            started_unix_s: clock.now_ms() / 1000,
-            engine: Engine::new(databases, random_u64()),
+            started_unix_s,
+            engine: Engine::new(databases, hash_seed),
             clock,
+            eviction: Eviction::default(),
             clients: Registry::default(),
+            persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
@@ -127,7 +142,7 @@ impl Node {
     /// Brings [`Node::wanted_events`] in step with the configuration and the tracking clients.
     pub fn refresh_events(&self) {
         /// Every class of change: not `m` and `n`, which come beside others or change nothing.
-        const CHANGES: u32 = u32::MAX & !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
+        const CHANGES: u32 = !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
         // Two that come at once must not leave behind what the first of them saw.
         let _one_at_a_time = self.refreshing.lock();
         let flags = self.settings.notify_keyspace_events().bits();
@@ -148,11 +163,30 @@ impl Node {
     ///
     /// # Errors
     /// When it cannot be read, or is damaged.
-    pub fn open_locks(&self, recovery: Recovery) -> std::io::Result<()> {
+    pub fn open_locks(self: &Arc<Self>) -> std::io::Result<()> {
+        let recovery = match self.persist.replayed_whole() {
+            true => Recovery::Complete,
+            false => Recovery::Incomplete,
+        };
+        let journaled = self.settings.appendonly() && self.persist.policy() == Sync::Always;
+        self.quarantine.set_journaled(journaled)?;
+        let weak = Arc::downgrade(self);
+        self.config.on_change(&["appendonly", "appendfsync"], move |settings| {
+            let always = settings.appendonly() && settings.appendfsync() == FsyncPolicy::Always;
+            // A journal that begins now does not hold what was granted before.
+            match weak.upgrade().filter(|_| !always) {
+                Some(node) => {
+                    node.quarantine.set_journaled(false).map_err(|error| error.to_string())
+                }
+                None => Ok(()),
+            }
+        });
         let policy = Policy::parse(&self.settings.lock_quarantine()).unwrap_or(Policy::Auto);
         let (dir, now_us) = (self.settings.dir(), self.clock.monotonic_us());
-        let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, now_us)?;
-        let locks = self.engine.keyspace().locks();
+        let keyspace = self.engine.keyspace();
+        let held_ms = keyspace.longest_lock_ms(self.now(), self.settings.lock_quarantine_all());
+        let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, held_ms, now_us)?;
+        let locks = keyspace.locks();
         locks.raise_token(tokens.max(self.settings.lock_token_floor()));
         if left_ms > 0 {
             tracing::warn!(
@@ -163,13 +197,14 @@ impl Node {
         Ok(())
     }
 
-    /// Grants no further locks, and writes down what is left of those that are held.
-    pub fn close_locks(&self) {
-        self.quarantine.refuse();
+    /// Writes down what is left of the locks that are held; nothing, if what is `kept` on disk tells
+    /// the next run of them. Grants must have been refused before.
+    pub fn close_locks(&self, kept: bool) {
         let keyspace = self.engine.keyspace();
         let plain = self.settings.lock_quarantine_all();
-        let left_ms = keyspace.longest_lock_ms(self.now(), plain);
-        self.quarantine.close(left_ms, keyspace.locks().token());
+        let kept = kept || self.quarantine.is_saved();
+        let left_ms = if kept { 0 } else { keyspace.longest_lock_ms(self.now(), plain) };
+        self.quarantine.close(left_ms, keyspace.locks().token(), self.clock.monotonic_us());
     }
 
     /// Takes a place among the clients; false when `maxclients` are connected.
@@ -241,15 +276,31 @@ impl Host for Node {
     }
 
     fn is_out_of_memory(&self) -> bool {
-        crate::memory::is_full(self)
+        crate::memory::is_exhausted(self)
     }
 
     fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {
         self.scripts.waiting_for_lock(waited_us)
     }
 
-    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    fn script_progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         self.scripts.progress(progress)
+    }
+
+    fn running_function(&self) -> Option<RunningFunction> {
+        self.scripts.running_function()
+    }
+
+    fn kill_scripts(&self, kind: ScriptKind) -> Result<(), CommandError> {
+        self.scripts.kill(kind)
+    }
+
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        self.persist.journal.append(write);
+    }
+
+    fn refusal(&self) -> Option<CommandError> {
+        self.persist.refusal()
     }
 
     fn script_log(&self, level: i64, text: &[u8]) {

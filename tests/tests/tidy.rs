@@ -17,8 +17,8 @@ const HEADER_LINES_MAX: usize = 15;
 
 /// The engine's rooms, lowest first; rooms of one floor may know each other.
 const ENGINE_FLOORS: &[&[&str]] = &[
-    &["access", "collections", "error", "reply", "time", "limits"],
-    &["command", "keyspace", "value", "raw", "context", "effects", "host"],
+    &["access", "collections", "error", "random", "reply", "time", "limits"],
+    &["command", "keyspace", "value", "raw", "context", "effects", "host", "dump"],
     &["commands", "script", "scripts"],
     &["engine"],
 ];
@@ -26,7 +26,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 /// The server's rooms, as `lib.rs` orders them. `node` holds what `route` works on.
 const SERVER_FLOORS: &[&[&str]] = &[
     &["alloc", "clock"],
-    &["session", "pubsub", "resp", "config"],
+    &["session", "pubsub", "resp", "config", "persist"],
     &["commit", "quarantine"],
     &["route", "node", "limits", "memory"],
     &["net", "admin", "observe"],
@@ -41,6 +41,7 @@ const KNOWN_UPWARD: &[&str] = &[
     // The room of unsafe code holds the Lua bridge.
     "engine: raw -> script",
     // Counters are kept by those who count; what prints them belongs to `admin`.
+    "server: memory -> observe",
     "server: node -> observe",
     "server: route -> observe",
     // The server's rows, and what MONITOR and SLOWLOG hide, stand in `admin`.

@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Renamed, Scope};
 use crate::commands;
 use crate::context::{Context, Touch};
-use crate::effects::Effects;
+use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
-use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
+use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks, is_lock};
 use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
@@ -227,12 +227,19 @@ impl Engine {
         }
     }
 
-    /// Whether a script is known to touch keys that it does not declare.
+    /// Whether a script or function is known to touch keys that it does not declare.
     fn reaches_beyond_keys(&self, row: &Command, args: Args<'_>) -> bool {
         let Some(text) = args.get(1) else { return false };
+        if row.name.starts_with("fcall") {
+            let libraries = self.keyspace.libraries();
+            return libraries
+                .function(text)
+                .is_some_and(|(_, called)| called.reach.is_undeclared());
+        }
         let sha =
             if row.name.starts_with("evalsha") { Sha::parse(text) } else { Some(Sha::of(text)) };
-        sha.and_then(|sha| self.scripts.find(&sha)).is_some_and(|script| script.is_undeclared())
+        sha.and_then(|sha| self.scripts.find(&sha))
+            .is_some_and(|script| script.reach.is_undeclared())
     }
 
     #[inline]
@@ -260,6 +267,9 @@ impl Engine {
             Ok(view) => view,
             Err(error) => return Outcome::error(error),
         };
+        if view.hooks() != 0 {
+            return self.run_hooked(row, args, view, effects);
+        }
         match self.call(row, args, &mut view, effects) {
             Ok(reply) => Outcome::of(reply, &view),
             Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
@@ -268,6 +278,68 @@ impl Engine {
                 self.run_with_everything(row, args, mode, context, host, effects)
             }
         }
+    }
+
+    /// As [`Engine::run`] goes on while changes are recorded, refused or saved from.
+    #[inline(never)]
+    fn run_hooked(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        mut view: View<'_>,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let (context, host) = (*view.context(), view.host());
+        let result = match row.handler {
+            Handler::Script(_) => self.call(row, args, &mut view, effects),
+            _ => match refusal(row, &view) {
+                Some(error) => Err(error.into()),
+                None => self.call(row, args, &mut view, effects),
+            },
+        };
+        if view.hooks() & hooks::JOURNAL != 0 {
+            match row.handler {
+                Handler::Script(_) => view.journal_calls(),
+                _ => view.journal_command(args),
+            }
+        }
+        match result {
+            Ok(reply) => Outcome::of(reply, &view),
+            Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
+            Err(ScriptError::NeedsEverything) => {
+                drop(view);
+                self.run_with_everything(row, args, LockMode::Write, context, host, effects)
+            }
+        }
+    }
+
+    /// Removes the key of `candidate`, if it is there and was not used since it was drawn; whether
+    /// it was removed. `context.db` is the candidate's.
+    ///
+    /// In a journal this is an UNLINK.
+    pub fn evict(
+        &self,
+        candidate: &Candidate,
+        context: Context,
+        host: &dyn Host,
+        effects: &mut Effects,
+    ) -> bool {
+        let key = &candidate.key[..];
+        let plan = Plan::One(self.place(context.db, key));
+        let Ok(mut view) = View::lock(&self.keyspace, &plan, LockMode::Write, context, host) else {
+            return false;
+        };
+        let unused = view
+            .look(key)
+            .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
+        if !unused || !view.remove(key, effects) {
+            return false;
+        }
+        effects.event(EventClass::EVICTED, "evicted", context.db, key);
+        if view.hooks() & hooks::JOURNAL != 0 {
+            view.journal_command(&[b"UNLINK", key]);
+        }
+        true
     }
 
     #[cold]
@@ -285,6 +357,7 @@ impl Engine {
             Err(error) => return Outcome::error(error),
         };
         let reply = Reply::from(self.call_in_view(row, args, &mut view, effects));
+        view.journal_calls();
         Outcome::of(reply, &view)
     }
 
@@ -318,7 +391,16 @@ impl Engine {
         view: &mut View<'_>,
         effects: &mut Effects,
     ) -> CommandResult {
-        self.call(row, args, view, effects).map_err(|error| match error {
+        let result = if view.hooks() == 0 || matches!(row.handler, Handler::Script(_)) {
+            self.call(row, args, view, effects)
+        } else if let Some(error) = refusal(row, view) {
+            Err(error.into())
+        } else if view.hooks() & hooks::JOURNAL != 0 {
+            view.note_call(args, |view| self.call(row, args, view, effects))
+        } else {
+            self.call(row, args, view, effects)
+        };
+        result.map_err(|error| match error {
             ScriptError::Command(error) => error,
             ScriptError::NeedsEverything => {
                 unreachable!("Invariant: a view of everything lacks nothing")
@@ -369,6 +451,7 @@ impl Engine {
                 overdue: after.2,
             });
         }
+        view.journal_calls();
         Ok(Some(outcomes))
     }
 
@@ -455,6 +538,12 @@ impl Engine {
             .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
             .collect())
     }
+}
+
+/// Why a command may not run, when changes are refused.
+fn refusal(row: &Command, view: &View<'_>) -> Option<CommandError> {
+    let refused = view.hooks() & hooks::REFUSE != 0 && row.flags.has(Flags::WRITE);
+    refused.then(|| view.host().refusal()).flatten()
 }
 
 /// Bytes that a record, its value and its place in the table take.

@@ -70,14 +70,41 @@ pub trait Host: Sync {
     ///
     /// # Errors
     /// The text that SCRIPT KILL or a limit ends the script with.
-    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    fn script_progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         let _ = progress;
         Ok(())
+    }
+
+    /// The function that has run for longest, if any has run for a moment.
+    fn running_function(&self) -> Option<RunningFunction> {
+        None
+    }
+
+    /// Ends the scripts of this kind that have run for a moment and not written.
+    ///
+    /// # Errors
+    /// `NOTBUSY …` when none runs, `UNKILLABLE …` when all that run have written.
+    fn kill_scripts(&self, kind: ScriptKind) -> Result<(), CommandError> {
+        let _ = kind;
+        Err(CommandError::NOT_BUSY)
     }
 
     /// A script's `redis.log`; `level` is 0 (debug) to 3 (warning).
     fn script_log(&self, level: i64, text: &[u8]) {
         let _ = (level, text);
+    }
+
+    /// Takes over the record of a change, which `write` appends, while the shards that it
+    /// concerns are locked: records of one shard come in the order of its changes.
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        let _ = write;
+    }
+
+    /// Why changes are refused now, when [`Keyspace::refuse_changes`] says that they are.
+    ///
+    /// [`Keyspace::refuse_changes`]: crate::keyspace::Keyspace::refuse_changes
+    fn refusal(&self) -> Option<CommandError> {
+        None
     }
 
     /// Whether someone follows what scripts call; asked when a script begins.
@@ -129,20 +156,40 @@ pub enum GrantKind {
     Plain,
 }
 
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptKind {
+    /// A script of EVAL; SCRIPT KILL ends it.
+    Script,
+    /// A function of FCALL; FUNCTION KILL ends it.
+    Function,
+}
+
 /// How far a running script is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScriptProgress {
+pub enum ScriptProgress<'a> {
     /// It begins.
-    Begin,
+    Begin(ScriptKind),
     /// It has executed about this many instructions; `wrote` once it changed the data set.
     Running {
         /// Virtual machine instructions so far.
         instructions: u64,
         /// Whether it has changed anything: then it can no longer be killed.
         wrote: bool,
+        /// The command that began it.
+        args: &'a [&'a [u8]],
     },
     /// It has ended.
     End,
+}
+
+/// A function that runs, as FUNCTION STATS tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningFunction {
+    /// The command that began it, cut to a length worth telling.
+    pub command: Vec<Vec<u8>>,
+    /// For how long it has run.
+    pub duration_ms: u64,
 }
 
 /// A host without clients, for tests and replay.

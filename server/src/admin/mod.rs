@@ -9,6 +9,7 @@ pub mod connection;
 pub mod debug;
 mod help_texts;
 pub mod info;
+pub mod persistence;
 pub mod reports;
 pub mod script;
 pub mod server;

@@ -1,6 +1,6 @@
 //! The file in the data directory that outlives what the process knew of its locks.
 //!
-//! `holdfast-locks` is text: a version, whether the last stop was clean, a time in ms, the
+//! `holdfast-locks` is text: a version, how the last run ended, a time in ms, the
 //! tokens that may have been given out, and a checksum. It is written beside, synced and renamed,
 //! so that it is always one whole state. Persisted: a new shape gets a new version.
 
@@ -19,6 +19,8 @@ pub(super) enum Stop {
     Clean,
     /// It said nothing, or still runs.
     Unclean,
+    /// The same, but each of its grants is in a journal that was synced before the reply.
+    Journaled,
 }
 
 /// What the file says.
@@ -33,9 +35,13 @@ pub(super) struct State {
 
 impl State {
     fn text(self) -> String {
-        let clean = u8::from(self.stop == Stop::Clean);
+        let end = match self.stop {
+            Stop::Clean => "clean",
+            Stop::Unclean => "unclean",
+            Stop::Journaled => "journaled",
+        };
         let body = format!(
-            "{VERSION}\nclean {clean}\nlifetime-ms {}\ntokens {}\n",
+            "{VERSION}\nend {end}\nlifetime-ms {}\ntokens {}\n",
             self.lifetime_ms, self.tokens
         );
         let sum = checksum(body.as_bytes());
@@ -49,9 +55,10 @@ impl State {
         }
         let mut lines = body.strip_prefix(VERSION)?.strip_prefix('\n')?.lines();
         let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
-        let stop = match value("clean")? {
-            "1" => Stop::Clean,
-            "0" => Stop::Unclean,
+        let stop = match value("end")? {
+            "clean" => Stop::Clean,
+            "unclean" => Stop::Unclean,
+            "journaled" => Stop::Journaled,
             _ => return None,
         };
         let lifetime_ms = value("lifetime-ms")?.parse().ok()?;
@@ -110,8 +117,8 @@ mod tests {
         let text = state.text();
         assert_eq!(
             text,
-            "holdfast-locks 1\nclean 0\nlifetime-ms 30720\ntokens 1048577\n\
-             checksum fa43f761e9eba9e9\n"
+            "holdfast-locks 1\nend unclean\nlifetime-ms 30720\ntokens 1048577\n\
+             checksum 8e40ea919757d8d1\n"
         );
         assert_eq!(State::parse(&text), Some(state));
         for at in 0..text.len() {

@@ -49,7 +49,7 @@ impl Policy {
 /// Whether the locks of the last run are here again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
-    /// All of them: a journal that was synced before every reply, with an intact tail.
+    /// All that the journal held, to its last byte.
     Complete,
     /// Perhaps not.
     Incomplete,
@@ -60,8 +60,14 @@ pub enum Recovery {
 pub struct Quarantine {
     /// Until opened everything is granted and nothing is written: tests of single rooms.
     opened: AtomicBool,
+    /// Whether every grant is in a journal that is synced before the reply.
+    journaled: AtomicBool,
     /// When the quarantine ends, monotonic microseconds; 0 once it is over.
     ends_us: AtomicU64,
+    /// When it would end if the server did not stop, see [`Quarantine::refuse`].
+    would_end_us: AtomicU64,
+    /// The last snapshot, after which nothing changes, holds every lock.
+    saved: AtomicBool,
     /// What is on the disk: no grant lasts longer, …
     lifetime_ms: AtomicI64,
     /// … and no token is greater.
@@ -82,8 +88,9 @@ impl Quarantine {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what the last run left in `dir` and begins a quarantine if one is due. Returns its
-    /// length in ms and the token below which none may be given out.
+    /// Reads what the last run left in `dir` and begins a quarantine if one is due. Locks that were
+    /// loaded last for `held_ms` at most. Returns the quarantine's length in ms and the token below
+    /// which none may be given out.
     ///
     /// # Errors
     /// When the file cannot be read or is damaged.
@@ -92,14 +99,16 @@ impl Quarantine {
         dir: &Path,
         policy: Policy,
         recovery: Recovery,
+        held_ms: i64,
         now_us: u64,
     ) -> io::Result<(i64, u64)> {
         let state = file::read(dir).map_err(|error| told(&file::path(dir), &error))?;
         let left_ms = match (policy, recovery, state) {
             (Policy::No, ..) => 0,
             (Policy::Millis(ms), ..) => ms,
-            (Policy::Auto, Recovery::Complete, _) | (Policy::Auto, _, None) => 0,
-            (Policy::Auto, Recovery::Incomplete, Some(state)) => state.lifetime_ms,
+            (Policy::Auto, _, None) => 0,
+            (Policy::Auto, Recovery::Complete, Some(state)) if state.stop == Stop::Journaled => 0,
+            (Policy::Auto, _, Some(state)) => state.lifetime_ms,
         };
         let tokens = state.map_or(0, |state| state.tokens);
         {
@@ -111,6 +120,8 @@ impl Quarantine {
             let left_us = u64::try_from(left_ms).unwrap_or(0).saturating_mul(1000);
             self.ends_us.store(now_us.saturating_add(left_us).max(1), Release);
         }
+        // What was granted before counts among what this run may forget.
+        self.longest_ms.store(held_ms, SeqCst);
         // Nothing is reserved yet: the first grant writes, and says that this run is not over.
         self.tokens.store(tokens, Release);
         self.opened.store(true, Release);
@@ -171,10 +182,32 @@ impl Quarantine {
             // Another wrote meanwhile.
             return Ok(());
         }
+        let lifetime_ms = lifetime_ms.max(self.longest_ms.load(SeqCst));
         let lifetime_ms = if lifetime_ms <= before.0 { before.0 } else { roomy(lifetime_ms) };
         let tokens = if enough { before.1 } else { before.1.max(token) + RESERVED_AHEAD };
-        self.write(&writer, State { stop: Stop::Unclean, lifetime_ms, tokens })
+        self.write(&writer, State { stop: self.stop(), lifetime_ms, tokens })
             .map_err(|error| CommandError::new(format!("MISCONF locks cannot be granted: {error}")))
+    }
+
+    fn stop(&self) -> Stop {
+        if self.journaled.load(Acquire) { Stop::Journaled } else { Stop::Unclean }
+    }
+
+    /// Says whether every grant is from now on in a journal that is synced before the reply.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn set_journaled(&self, journaled: bool) -> io::Result<()> {
+        let writer = self.writer();
+        let changed = self.journaled.swap(journaled, Release) != journaled;
+        if !changed || !self.opened.load(Acquire) || file::read(&writer.dir)?.is_none() {
+            return Ok(());
+        }
+        let lifetime_ms = self.lifetime_ms.load(Acquire);
+        self.write(
+            &writer,
+            State { stop: self.stop(), lifetime_ms, tokens: self.tokens.load(Acquire) },
+        )
     }
 
     fn write(&self, writer: &Writer, state: State) -> io::Result<()> {
@@ -194,7 +227,7 @@ impl Quarantine {
         let mut writer = self.writer();
         let mark_ms = self.lifetime_ms.load(Acquire);
         let window_us = u64::try_from(mark_ms).unwrap_or(0).saturating_mul(1000);
-        if now_us.saturating_sub(writer.window_began_us) <= window_us {
+        if mark_ms == 0 || now_us.saturating_sub(writer.window_began_us) <= window_us {
             return;
         }
         writer.window_began_us = now_us;
@@ -209,7 +242,7 @@ impl Quarantine {
             self.lifetime_ms.store(mark_ms, SeqCst);
             return;
         }
-        let state = State { stop: Stop::Unclean, lifetime_ms, tokens: self.tokens.load(Acquire) };
+        let state = State { stop: self.stop(), lifetime_ms, tokens: self.tokens.load(Acquire) };
         if let Err(error) = self.write(&writer, state) {
             tracing::warn!("the mark of locks was not lowered: {error}");
         }
@@ -217,19 +250,33 @@ impl Quarantine {
 
     /// Refuses every grant from now on: the server stops.
     pub fn refuse(&self) {
-        if self.opened.load(Acquire) {
-            self.ends_us.store(u64::MAX, Release);
+        if self.opened.load(Acquire) && self.ends_us.load(Acquire) != u64::MAX {
+            self.would_end_us.store(self.ends_us.swap(u64::MAX, Release), Release);
         }
+    }
+
+    /// Notes that the last snapshot, after which nothing changes, holds every lock.
+    pub fn note_saved(&self) {
+        self.saved.store(true, Release);
+    }
+
+    /// Whether the last snapshot, after which nothing changes, holds every lock.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        self.saved.load(Acquire)
     }
 
     /// Writes down that this run ended cleanly with locks that have `left_ms` at most, for the next
     /// to wait for, and the last token. Nothing if no lock was ever granted.
-    pub fn close(&self, left_ms: i64, token: u64) {
+    pub fn close(&self, left_ms: i64, token: u64, now_us: u64) {
         let writer = self.writer();
         if !self.opened.load(Acquire) || file::read(&writer.dir).is_ok_and(|state| state.is_none())
         {
             return;
         }
+        // Locks of an earlier run may have longer than those of this one.
+        let waits_us = self.would_end_us.load(Acquire).saturating_sub(now_us);
+        let left_ms = left_ms.max(i64::try_from(waits_us.div_ceil(1000)).unwrap_or(i64::MAX));
         let tokens = token.max(self.tokens.load(Acquire).saturating_sub(RESERVED_AHEAD));
         let state = State { stop: Stop::Clean, lifetime_ms: left_ms, tokens };
         if let Err(error) = self.write(&writer, state) {

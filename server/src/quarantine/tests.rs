@@ -24,7 +24,8 @@ fn grant(lifetime_ms: i64, token: u64) -> Grant {
 
 fn open(dir: &Dir, policy: Policy, now_us: u64) -> (Quarantine, i64, u64) {
     let quarantine = Quarantine::default();
-    let (left_ms, tokens) = quarantine.open(&dir.0, policy, Recovery::Incomplete, now_us).unwrap();
+    let (left_ms, tokens) =
+        quarantine.open(&dir.0, policy, Recovery::Incomplete, 0, now_us).unwrap();
     (quarantine, left_ms, tokens)
 }
 
@@ -65,17 +66,38 @@ fn a_crash_within_the_quarantine_changes_nothing() {
 fn a_clean_stop_leaves_what_was_held() {
     let dir = Dir::new("clean");
     let (first, ..) = open(&dir, Policy::Auto, 0);
-    first.close(0, 0);
+    first.close(0, 0, 0);
     assert!(!file::path(&dir.0).exists(), "a server without locks leaves no file");
     first.may_grant(grant(5_000, 1), || 0).unwrap();
     first.refuse();
     assert!(first.may_grant(grant(5_000, 2), || 1 << 50).is_err());
-    first.close(1_200, 1);
+    first.close(1_200, 1, 0);
     let (second, left_ms, tokens) = open(&dir, Policy::Auto, 0);
     assert_eq!((left_ms, tokens), (1_200, 1));
+    // Stopped again within the quarantine: what is left of it goes on.
     second.refuse();
-    second.close(0, 1);
+    second.close(0, 1, 200_000);
+    assert_eq!(open(&dir, Policy::Auto, 0).1, 1_000);
+    second.close(0, 1, 1_200_000);
     assert_eq!(open(&dir, Policy::Auto, 0).1, 0);
+}
+
+#[test]
+fn a_synced_journal_that_is_whole_costs_nothing() {
+    let dir = Dir::new("journaled");
+    let start = |recovery| {
+        let quarantine = Quarantine::default();
+        quarantine
+            .open(&dir.0, Policy::Auto, recovery, 0, 0)
+            .map(|(left_ms, _)| (quarantine, left_ms))
+    };
+    let (first, _) = start(Recovery::Incomplete).unwrap();
+    first.set_journaled(true).unwrap();
+    first.may_grant(grant(5_000, 1), || 0).unwrap();
+    assert_eq!(start(Recovery::Complete).unwrap().1, 0);
+    assert!(start(Recovery::Incomplete).unwrap().1 >= 5_000, "a tail was torn off");
+    first.set_journaled(false).unwrap();
+    assert!(start(Recovery::Complete).unwrap().1 >= 5_000, "it was no longer synced");
 }
 
 #[test]
@@ -121,4 +143,14 @@ fn a_directory_that_cannot_be_written_grants_nothing() {
     let (first, ..) = open(&dir, Policy::Auto, 0);
     std::fs::remove_dir_all(&dir.0).unwrap();
     assert_eq!(first.may_grant(grant(10, 1), || 0).unwrap_err().code(), "MISCONF");
+}
+
+#[test]
+fn locks_that_were_loaded_count_as_granted() {
+    let dir = Dir::new("loaded");
+    let quarantine = Quarantine::default();
+    quarantine.open(&dir.0, Policy::Auto, Recovery::Incomplete, 70_000, 0).unwrap();
+    quarantine.lower(5);
+    quarantine.may_grant(grant(5, 1), || 0).unwrap();
+    assert!(open(&dir, Policy::Auto, 0).1 >= 70_000);
 }

@@ -328,6 +328,10 @@ impl Blocked {
         let Some(waiter) = inner.waiters.get(&arrival) else {
             return false;
         };
+        // One that was unblocked by other means, or told to go, leaves on its own.
+        if waiter.client.is_unblocked() || waiter.client.killed() != Kill::No {
+            return false;
+        }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let context = commit::context(waiter.db, node.now(), waiter.touch);
         let began_us = node.clock.monotonic_us();

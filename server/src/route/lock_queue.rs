@@ -261,7 +261,7 @@ mod tests {
         queues.look_again(&key, Some(UnixMillis(9)));
         assert_eq!(queues.next_look(), Some(UnixMillis(9)));
         assert!(queues.due(UnixMillis(8)).is_empty());
-        assert_eq!(queues.due(UnixMillis(60)), [key.clone()]);
+        assert_eq!(queues.due(UnixMillis(60)), std::slice::from_ref(&key));
         assert!(queues.due(UnixMillis(60)).is_empty());
         queues.look_again(&key, Some(UnixMillis(70)));
         queues.leave(&key, 1);

@@ -29,6 +29,7 @@ pub use tally::Tally;
 pub use waiting::Waiting;
 
 use crate::commit;
+use crate::memory;
 use crate::node::Node;
 use crate::observe::CommandId;
 use crate::resp::{Output, encode, encode_attributes};
@@ -247,9 +248,17 @@ fn run_monitored(
     answer
 }
 
+/// What clients are told while data is loaded.
+const IS_LOADING: CommandError =
+    CommandError::known("LOADING Redis is loading the dataset in memory");
+
 /// Finds the entry and refuses what may not run now.
 #[inline]
-fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entry, CommandError> {
+fn check(
+    node: &Arc<Node>,
+    session: &Session,
+    args: Args<'_>,
+) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
     if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
@@ -262,7 +271,10 @@ fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entr
             entry.full_name
         )));
     }
-    if flags.has(Flags::DENYOOM) && crate::memory::is_full(node) {
+    if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
+        return Err(IS_LOADING);
+    }
+    if !memory::has_room(node) && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OUT_OF_MEMORY);
     }
     if session.queue.is_some() && flags.has(Flags::NO_MULTI) {

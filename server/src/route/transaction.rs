@@ -96,12 +96,13 @@ fn run_queue(
     let entries: Vec<&'static Entry> =
         commands.iter().map(|args| table().resolve(args)).collect::<Result<_, _>>()?;
     let writes = entries.iter().any(|entry| entry.row.flags.has(Flags::DENYOOM));
-    if writes && crate::memory::is_full(node) {
+    if writes && !crate::memory::has_room(node) {
         return Err(CommandError::known(
             "EXECABORT Transaction discarded because of: OOM command not allowed when used \
              memory > 'maxmemory'.",
         ));
     }
+    refused_by_files(node, &entries)?;
     if let Some((client_id, Reads::Tracked)) = crate::session::tracking::caller() {
         for (entry, args) in entries.iter().zip(&commands) {
             super::track_reads(node, client_id, entry.row, args);
@@ -164,6 +165,25 @@ fn run_queue(
     deliver::deliver(node, &mut scratch.effects);
     scratch.tally.flush(node);
     Ok(Some(replies))
+}
+
+/// A transaction is refused as a whole where one of its commands would be.
+fn refused_by_files(node: &Node, entries: &[&'static Entry]) -> Result<(), CommandError> {
+    let any = |wanted: fn(Flags) -> bool| entries.iter().any(|entry| wanted(entry.row.flags));
+    let reason = if node.persist.loading.is_active() && any(|flags| !flags.has(Flags::LOADING)) {
+        Some(super::IS_LOADING)
+    } else if node.engine.keyspace().refuses_changes() && any(|flags| flags.has(Flags::WRITE)) {
+        node.persist.refusal()
+    } else {
+        None
+    };
+    match reason {
+        Some(error) => Err(CommandError::new(format!(
+            "EXECABORT Transaction discarded because of: {}",
+            error.text()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The engine's steps of a queue, each with the database that is selected when its turn comes.

@@ -1,6 +1,7 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
+pub mod functions;
 pub mod hash;
 pub mod keys;
 pub mod list;
@@ -33,10 +34,12 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::ttl::ROWS,
     keys::rename::ROWS,
     keys::copy::ROWS,
+    keys::dump::ROWS,
     keys::browse::ROWS,
     keys::object::ROWS,
     keys::sort::ROWS,
     scripting::ROWS,
+    functions::ROWS,
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,

@@ -61,6 +61,8 @@ pub struct LockCounts {
 #[derive(Debug, Default)]
 pub struct Locks {
     tokens: AtomicU64,
+    /// The token that a record of a journal holds for the call being replayed; 0 for none.
+    recorded: AtomicU64,
     leases: Mutex<Leases>,
     /// What INFO locks counts.
     pub counts: LockCounts,
@@ -82,9 +84,20 @@ impl Locks {
         self.tokens.load(Relaxed)
     }
 
-    /// A token greater than all before.
+    /// A token greater than all before, or the one that is being replayed.
     pub(crate) fn next_token(&self) -> u64 {
+        if self.recorded.load(Relaxed) != 0 {
+            let token = self.recorded.swap(0, Relaxed);
+            self.raise_token(token);
+            return token;
+        }
         self.tokens.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Makes the next token given out this one: a journal's records of different shards may stand
+    /// in another order than their tokens were drawn in. For a replay, which runs alone.
+    pub fn replay_token(&self, token: Option<u64>) {
+        self.recorded.store(token.unwrap_or(0), Relaxed);
     }
 
     /// Makes every later token greater than `token`: what a fence, a replay or the explicit floor

@@ -6,23 +6,33 @@
 //! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
+mod evict;
 mod expiry;
+mod libraries;
+mod load;
 mod lock;
 pub mod locks;
 mod scan;
 mod side;
+mod snapshot;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use dashmap::DashMap;
-use foldhash::fast::FixedState;
+use foldhash::SharedSeed;
+use foldhash::fast::{FixedState, FoldHasher};
 
+pub use evict::{Among, Candidate, First, Pool};
+pub use libraries::{Function, Libraries, Library};
 pub use lock::{LockMode, Place, Plan};
 pub use locks::Locks;
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
+pub(crate) use snapshot::hooks;
+pub use snapshot::{Marks, SizeAtCut, Snapshot, SnapshotError};
 pub(crate) use view::is_lock;
 pub use view::{Edit, Garbage, View};
 
@@ -40,10 +50,18 @@ pub struct Keyspace {
     limits: Limits,
     locks: Locks,
     dbs: Box<[OnceLock<Db>]>,
-    hasher: FixedState,
+    seed: u64,
+    /// The hasher's constants, of our own: with those of the library anyone can choose keys that
+    /// collide under every seed.
+    shared: SharedSeed,
     /// Held while a database is created, and by whoever holds every shard, so that no new
     /// database appears unlocked.
     creating: Mutex<()>,
+    /// See [`hooks`]: 0 while nothing is persisted, so that commands pay one look.
+    hooks: AtomicU8,
+    snapshotting: AtomicBool,
+    orphans: Mutex<Vec<snapshot::Orphan>>,
+    libraries: RwLock<Arc<Libraries>>,
 }
 
 /// One database.
@@ -53,9 +71,10 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    fn new(hasher: FixedState) -> Self {
+    fn new() -> Self {
         Self {
-            map: DashMap::with_hasher_and_shard_amount(hasher, SHARDS),
+            // Used by its raw shards alone, whose hashes are [`Keyspace::hash`]'s.
+            map: DashMap::with_hasher_and_shard_amount(FixedState::default(), SHARDS),
             sides: (0..SHARDS).map(|_| Side::default()).collect(),
         }
     }
@@ -81,8 +100,13 @@ impl Keyspace {
             limits: Limits::default(),
             locks: Locks::default(),
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
-            hasher: FixedState::with_seed(seed),
+            seed,
+            shared: SharedSeed::from_u64(seed),
             creating: Mutex::new(()),
+            hooks: AtomicU8::new(0),
+            snapshotting: AtomicBool::new(false),
+            orphans: Mutex::default(),
+            libraries: RwLock::default(),
         }
     }
 
@@ -108,7 +132,7 @@ impl Keyspace {
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         hasher.write(key);
         hasher.finish()
     }
@@ -147,7 +171,7 @@ impl Keyspace {
 
     #[cold]
     fn create(&self, db: DbIndex) -> &Db {
-        self.dbs[db.index()].get_or_init(|| Db::new(self.hasher.clone()))
+        self.dbs[db.index()].get_or_init(Db::new)
     }
 
     fn existing(&self, db: DbIndex) -> Option<&Db> {
@@ -207,6 +231,21 @@ impl Keyspace {
     /// for whether they still stand shows nowhere.
     #[must_use]
     pub fn digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, |db, record| {
+            let mut hasher = FixedState::with_seed(db).build_hasher();
+            hasher.write_u64(record.version());
+            hasher.write_u64(content_digest(db, record));
+            hasher.finish()
+        })
+    }
+
+    /// As [`Keyspace::digest`], without the versions: what a client could tell apart.
+    #[must_use]
+    pub fn content_digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, content_digest)
+    }
+
+    fn sum_up(&self, now: UnixMillis, digest: impl Fn(u64, &Record) -> u64) -> u64 {
         let mut hasher = FixedState::with_seed(0).build_hasher();
         self.locks.digest(now, &mut hasher);
         let mut sum = hasher.finish();
@@ -214,7 +253,7 @@ impl Keyspace {
             let Some(db) = db.get() else { continue };
             for shard in db.map.shards() {
                 for record in iterate(&shard.read()).filter(|record| !record.is_expired(now)) {
-                    sum = sum.wrapping_add(record_digest(index as u64, record));
+                    sum = sum.wrapping_add(digest(index as u64, record));
                 }
             }
         }
@@ -241,10 +280,9 @@ impl Keyspace {
     }
 }
 
-fn record_digest(db: u64, record: &Record) -> u64 {
+fn content_digest(db: u64, record: &Record) -> u64 {
     let mut hasher = FixedState::with_seed(db).build_hasher();
     hasher.write(record.key());
-    hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     hasher.write_u64(value_digest(record));
     hasher.finish()

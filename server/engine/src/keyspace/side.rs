@@ -44,6 +44,8 @@ pub(super) struct Inner {
     sum_ms: i128,
     /// Hashes of the shard's keys in scan order, while a scan is in this shard.
     pub(super) scan: Option<super::scan::ScanIndex>,
+    /// What the shard still owes a snapshot.
+    pub(super) capture: Option<Box<super::snapshot::Capture>>,
 }
 
 impl Inner {
@@ -62,6 +64,14 @@ impl Inner {
     /// The earliest expiry and the hash of its key.
     pub(super) fn first_expiry(&self) -> Option<(UnixMillis, u64)> {
         self.expiries.first().copied()
+    }
+
+    /// The expiry next to a time that `random` draws between the first and the last.
+    pub(super) fn expiry_near(&self, random: u64) -> Option<(UnixMillis, u64)> {
+        let (first, last) = (self.expiries.first()?.0, self.expiries.last()?.0);
+        let span = last.0.abs_diff(first.0).saturating_add(1);
+        let at = UnixMillis(first.0.saturating_add_unsigned(random % span));
+        self.expiries.range((at, random)..).next().or(self.expiries.first()).copied()
     }
 
     /// Forgets every expiry.
@@ -166,6 +176,20 @@ impl Side {
     /// Notes an exchange of the shard's content.
     pub(super) fn note_swap(&self, sequence: u64) {
         self.swapped.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The deletion marks and the last exchange, if there were any.
+    pub(super) fn marks(&self) -> Option<Vec<u64>> {
+        let places = self.deletions.iter().chain([&self.swapped]);
+        let marks: Vec<u64> = places.map(|place| place.load(Ordering::Relaxed)).collect();
+        marks.iter().any(|mark| *mark != 0).then_some(marks)
+    }
+
+    /// Sets what [`Side::marks`] told.
+    pub(super) fn set_marks(&self, marks: &[u64]) {
+        for (place, mark) in self.deletions.iter().chain([&self.swapped]).zip(marks) {
+            place.store(*mark, Ordering::Relaxed);
+        }
     }
 
     /// Whether a scan's index is kept.

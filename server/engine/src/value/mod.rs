@@ -18,6 +18,7 @@ use crate::command::Group;
 use hash::Hash;
 use list::List;
 use lock::{Full, Lock, Short};
+pub use members::seed_members;
 use set::Set;
 use sorted_set::SortedSet;
 

@@ -249,7 +249,7 @@ fn grant(
 ) -> CommandResult {
     wish.ask(view, term, view.locks().token() + 1)?;
     tie(view, wish, term)?;
-    let token = view.locks().next_token();
+    let token = view.draw_token();
     let plain = term.lease == 0 && wish.delay_ms.is_none() && wish.data.is_none();
     if first && plain && wish.mode == Mode::Exclusive {
         let object = lock::exclusive(wish.owner, token, term.expires_at);

@@ -60,7 +60,7 @@ fn grant(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     let token = view.locks().token() + 1;
     view.host().may_grant(Grant { kind: GrantKind::Native, lifetime_ms: ttl_ms, token })?;
     // Numbers come from the tokens' counter, for it never gives one twice.
-    let id = view.locks().next_token();
+    let id = view.draw_token();
     if !view.locks().add_lease(id, ttl_ms, view.now()) {
         return Err(CommandError::known("ERR there are too many leases"));
     }

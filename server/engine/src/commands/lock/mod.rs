@@ -11,6 +11,8 @@ pub mod hold;
 pub mod inspect;
 pub mod lease;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use crate::command::options::integer;

@@ -349,3 +349,26 @@ fn the_digest_counts_the_counter_in() {
     one.line("LOCK.RELEASE j a");
     assert_ne!(digest(&one), digest(&other));
 }
+
+#[test]
+fn a_lock_is_never_evicted() {
+    use crate::keyspace::{Among, First, Pool};
+    let mut bench = Bench::new();
+    bench.line("LOCK.ACQUIRE k a 100000");
+    bench.line("LOCK.ACQUIRE r a 100000 SHARED");
+    let draw = |bench: &Bench| {
+        let mut pool = Pool::default();
+        let keyspace = bench.engine.keyspace();
+        for among in [Among::All, Among::Volatile] {
+            for first in [First::Any, First::Soonest, First::LeastRecent] {
+                for random in 0..20 {
+                    keyspace.draw_candidates((among, first), 5, bench.now, random, &mut pool);
+                }
+            }
+        }
+        pool.pop().map(|candidate| candidate.key)
+    };
+    assert_eq!(draw(&bench), None);
+    bench.line("SET s v PX 200000");
+    assert_eq!(draw(&bench), Some(b"s".to_vec()));
+}
