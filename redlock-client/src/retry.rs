@@ -42,6 +42,13 @@ impl Retry {
         self.retries_max.is_none_or(|max| retries < max)
     }
 
+    /// How long all retries take together, on average; `None` if there is no end to them.
+    ///
+    /// Where a server has a queue this is how long to wait in it.
+    pub(crate) fn patience(self) -> Option<Duration> {
+        self.retries_max.map(|max| self.delay.saturating_mul(max))
+    }
+
     pub(crate) fn next_delay(self) -> Duration {
         let seconds = self.delay.as_secs_f64() * (0.5 + random_fraction());
         Duration::try_from_secs_f64(seconds).unwrap_or(self.delay)
