@@ -114,10 +114,11 @@ impl Clock {
     pub fn new() -> Self {
         let counter = quanta::Clock::new();
         let origin = counter.raw();
+        let (_, boot, wall) = readings(|| counter.delta_as_nanos(origin, counter.raw()));
         let clock = Self {
             counter,
             origin,
-            slew: Mutex::new(SlewClock::new(boot_ns(), wall_ns())),
+            slew: Mutex::new(SlewClock::new(boot, wall)),
             base_ns: AtomicU64::new(0),
             refreshed_ns: AtomicU64::new(0),
             last_ms: Padded(AtomicU64::new(0)),
@@ -168,22 +169,12 @@ impl Clock {
     #[cold]
     fn refresh(&self) -> u64 {
         let Some(mut slew) = self.slew.try_lock() else {
-            // Another thread is at it; the latest time anyone was given is late by at most
-            // the time its refresh takes.
-            return self.last_ms.0.load(Relaxed);
+            // Another thread is at it, and may have lost the CPU: the counter goes on.
+            let now = self.counted_ns().wrapping_add(self.base_ns.load(Relaxed));
+            return self.advance(now / 1_000_000);
         };
-        let mut counted = self.counted_ns();
-        let mut boot = boot_ns();
-        // A thread that loses the CPU between two readings would pair readings apart.
-        for _ in 0..5 {
-            let after = self.counted_ns();
-            if after.saturating_sub(counted) <= READING_NS_MAX {
-                break;
-            }
-            counted = after;
-            boot = boot_ns();
-        }
-        let now = slew.update(boot, wall_ns());
+        let (counted, boot, wall) = readings(|| self.counted_ns());
+        let now = slew.update(boot, wall);
         let now = u64::try_from(now).unwrap_or(0);
         self.base_ns.store(now.wrapping_sub(counted), Relaxed);
         self.refreshed_ns.store(counted, Relaxed);
@@ -199,6 +190,22 @@ impl Clock {
         }
         self.last_ms.0.fetch_max(ms, Relaxed).max(ms)
     }
+}
+
+/// The counter, the time since boot and wall time, read together.
+fn readings(counted_ns: impl Fn() -> u64) -> (u64, i64, i64) {
+    let mut counted = counted_ns();
+    let (mut boot, mut wall) = (boot_ns(), wall_ns());
+    // A thread that loses the CPU between two readings would pair readings apart.
+    for _ in 0..5 {
+        let after = counted_ns();
+        if after.saturating_sub(counted) <= READING_NS_MAX {
+            break;
+        }
+        counted = after;
+        (boot, wall) = (boot_ns(), wall_ns());
+    }
+    (counted, boot, wall)
 }
 
 fn boot_ns() -> i64 {

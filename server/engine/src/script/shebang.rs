@@ -43,12 +43,12 @@ impl<'a> Shebang<'a> {
             let Some(list) = word.strip_prefix("flags=") else {
                 return Err(CommandError::new(format!("ERR Unknown lua shebang option: {word}")));
             };
-            if !list.is_empty() {
-                if let Some(name) = list.split(',').find(|name| !flags.set(name)) {
-                    return Err(CommandError::new(format!(
-                        "ERR Unexpected flag in script shebang: {name}"
-                    )));
-                }
+            if !list.is_empty()
+                && let Some(name) = list.split(',').find(|name| !flags.set(name))
+            {
+                return Err(CommandError::new(format!(
+                    "ERR Unexpected flag in script shebang: {name}"
+                )));
             }
         }
         Ok(Self { flags: Some(flags), code })

@@ -356,7 +356,7 @@ fn a_lock_is_never_evicted() {
     let mut bench = Bench::new();
     bench.line("LOCK.ACQUIRE k a 100000");
     bench.line("LOCK.ACQUIRE r a 100000 SHARED");
-    let mut draw = |bench: &Bench| {
+    let draw = |bench: &Bench| {
         let mut pool = Pool::default();
         let keyspace = bench.engine.keyspace();
         for among in [Among::All, Among::Volatile] {
