@@ -17,6 +17,7 @@ pub mod node;
 pub mod observe;
 pub mod persist;
 pub mod pubsub;
+pub mod quarantine;
 pub mod resp;
 pub mod route;
 pub mod session;

@@ -136,11 +136,21 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    if let Err(error) = node.open_locks() {
+        tracing::error!(
+            "Can't read what the last run left of its locks: {error}. To start without it, move \
+             the file away and give lock-quarantine the longest time to live of your locks in ms, \
+             and lock-token-floor a number above every token that was given out."
+        );
+        remove_pidfile(&node);
+        return ExitCode::FAILURE;
+    }
     node.persist.loading.end();
     if let Some(listeners) = listeners {
         listeners.accept(&node);
     }
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
+    tokio::spawn(holdfast::route::lock_queue::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
     tracing::info!(
         "Ready to accept connections on {} ({workers} worker thread{})",
@@ -166,7 +176,9 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     supervise::notify(&node.settings, "STOPPING=1");
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
+    node.quarantine.refuse();
     let whole = persistence::at_end(&node);
+    node.close_locks(whole && node.settings.appendonly());
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -7,17 +7,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
 use holdfast_engine::engine::Engine;
-use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::host::{
+    Grant, GrantKind, Host, LockWaiter, RunningFunction, ScriptKind, ScriptProgress,
+};
 use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::config::settings::FsyncPolicy;
 use crate::config::{Config, Settings};
 use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
+use crate::persist::journal::Policy as Sync;
 use crate::pubsub::Registry as PubSub;
+use crate::quarantine::{Policy, Quarantine, Recovery};
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
 use crate::route::pause::Pause;
@@ -57,6 +62,8 @@ pub struct Node {
     pub observe: Observed,
     /// Clients that wait for keys.
     pub blocked: Blocked,
+    /// What may be granted after a restart.
+    pub quarantine: Quarantine,
     /// Clients that see every command.
     pub monitors: Monitors,
     /// CLIENT TRACKING.
@@ -104,6 +111,7 @@ impl Node {
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
+            quarantine: Quarantine::default(),
             monitors: Monitors::default(),
             tracking: Tracking::default(),
             events: AtomicU32::new(0),
@@ -149,6 +157,54 @@ impl Node {
     #[must_use]
     pub fn now(&self) -> UnixMillis {
         UnixMillis(self.clock.now_ms() as i64)
+    }
+
+    /// Takes up what the data directory says of the last run's locks and tokens.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub fn open_locks(self: &Arc<Self>) -> std::io::Result<()> {
+        let recovery = match self.persist.replayed_whole() {
+            true => Recovery::Complete,
+            false => Recovery::Incomplete,
+        };
+        let journaled = self.settings.appendonly() && self.persist.policy() == Sync::Always;
+        self.quarantine.set_journaled(journaled)?;
+        let weak = Arc::downgrade(self);
+        self.config.on_change(&["appendonly", "appendfsync"], move |settings| {
+            let always = settings.appendonly() && settings.appendfsync() == FsyncPolicy::Always;
+            // A journal that begins now does not hold what was granted before.
+            match weak.upgrade().filter(|_| !always) {
+                Some(node) => {
+                    node.quarantine.set_journaled(false).map_err(|error| error.to_string())
+                }
+                None => Ok(()),
+            }
+        });
+        let policy = Policy::parse(&self.settings.lock_quarantine()).unwrap_or(Policy::Auto);
+        let (dir, now_us) = (self.settings.dir(), self.clock.monotonic_us());
+        let keyspace = self.engine.keyspace();
+        let held_ms = keyspace.longest_lock_ms(self.now(), self.settings.lock_quarantine_all());
+        let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, held_ms, now_us)?;
+        let locks = keyspace.locks();
+        locks.raise_token(tokens.max(self.settings.lock_token_floor()));
+        if left_ms > 0 {
+            tracing::warn!(
+                "Locks granted before the restart may still be held: none is granted for \
+                 {left_ms} ms (lock-quarantine)"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes down what is left of the locks that are held; nothing, if what is `kept` on disk tells
+    /// the next run of them. Grants must have been refused before.
+    pub fn close_locks(&self, kept: bool) {
+        let keyspace = self.engine.keyspace();
+        let plain = self.settings.lock_quarantine_all();
+        let kept = kept || self.quarantine.is_saved();
+        let left_ms = if kept { 0 } else { keyspace.longest_lock_ms(self.now(), plain) };
+        self.quarantine.close(left_ms, keyspace.locks().token(), self.clock.monotonic_us());
     }
 
     /// Takes a place among the clients; false when `maxclients` are connected.
@@ -200,6 +256,25 @@ impl Host for Node {
         self.blocked.any()
     }
 
+    fn has_lock_waiters(&self) -> bool {
+        !self.blocked.locks().is_empty()
+    }
+
+    fn is_lock_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.blocked.locks().is_awaited(db, key)
+    }
+
+    fn lock_waiters(&self, db: DbIndex, key: &[u8]) -> Vec<LockWaiter> {
+        self.blocked.locks().waiters(db, key, self.clock.monotonic_us())
+    }
+
+    fn may_grant(&self, grant: Grant) -> Result<(), CommandError> {
+        if grant.kind == GrantKind::Plain && !self.settings.lock_quarantine_all() {
+            return Ok(());
+        }
+        self.quarantine.may_grant(grant, || self.clock.monotonic_us())
+    }
+
     fn is_out_of_memory(&self) -> bool {
         crate::memory::is_exhausted(self)
     }
@@ -208,8 +283,16 @@ impl Host for Node {
         self.scripts.waiting_for_lock(waited_us)
     }
 
-    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    fn script_progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         self.scripts.progress(progress)
+    }
+
+    fn running_function(&self) -> Option<RunningFunction> {
+        self.scripts.running_function()
+    }
+
+    fn kill_scripts(&self, kind: ScriptKind) -> Result<(), CommandError> {
+        self.scripts.kill(kind)
     }
 
     fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {

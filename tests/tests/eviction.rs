@@ -190,3 +190,22 @@ fn a_journal_knows_what_was_evicted() {
     assert_eq!(c.line("DBSIZE").int(), size);
     assert_eq!(c.line("DEBUG DIGEST").text(), digest);
 }
+
+#[test]
+fn locks_are_never_evicted() {
+    if !server::is_available(Kind::Ours) {
+        skip_loudly("our server is not built");
+        return;
+    }
+    for policy in ["allkeys-random", "volatile-ttl"] {
+        let limits = ["--maxmemory", LIMIT, "--maxmemory-policy", policy];
+        let server = Server::start(Kind::Ours, &limits);
+        let mut c = server.client();
+        for n in 0..200 {
+            c.line(&format!("LOCK.ACQUIRE lock:{n} owner 60000"));
+        }
+        assert_eq!(fill(&mut c, "k", MANY, &["EX", "10000"]), 0);
+        assert!(info(&mut c, "evicted_keys") > 1_000);
+        assert_eq!(left(&mut c, "lock", 200), 200, "{policy}");
+    }
+}

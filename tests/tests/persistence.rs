@@ -57,6 +57,13 @@ fn fill(c: &mut Client) {
     c.line("SELECT 0");
 }
 
+/// A library of one function, and of the code that makes it worth compressing.
+const LIBRARY: &str = "#!lua name=stored\n\
+    local function remember(keys, args) return redis.call('set', keys[1], args[1]) end\n\
+    redis.register_function('remember', remember)\n\
+    redis.register_function{function_name='recall', flags={'no-writes'}, \
+    callback=function(keys) return redis.call('get', keys[1]) end}";
+
 /// Everything in the databases as texts that do not depend on order.
 fn content(c: &mut Client) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -115,6 +122,7 @@ fn redis_loads_our_snapshot_and_we_load_its() {
         let origin = Server::start(from, &[]);
         let mut c = origin.client();
         fill(&mut c);
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", LIBRARY]).text(), "stored");
         let before = content(&mut c);
         assert!(c.line("SAVE").is_ok());
         check_rdb(&origin.dir().join("dump.rdb"));
@@ -122,6 +130,10 @@ fn redis_loads_our_snapshot_and_we_load_its() {
         let target = Server::start_with_files(to, &[], &[("dump.rdb", &file)]);
         let mut d = target.client();
         assert_eq!(content(&mut d), before, "{from:?} to {to:?}\n{}", target.log());
+        assert_eq!(d.line("FCALL_RO recall 1 text").text(), "hello");
+        let Reply::Bulk(libraries) = c.line("FUNCTION DUMP") else { panic!("no payload") };
+        assert!(d.cmd(&[&b"FUNCTION"[..], b"RESTORE", &libraries, b"REPLACE"]).is_ok());
+        assert_eq!(d.line("FUNCTION DUMP"), Reply::Bulk(libraries), "{from:?} to {to:?}");
         for key in ["int", "text", "list", "ints", "zset", "hash", "bigset", "bigzset", "bighash"] {
             let one = c.cmd(&["OBJECT", "ENCODING", key]).text();
             let other = d.cmd(&["OBJECT", "ENCODING", key]).text();
@@ -346,6 +358,10 @@ fn the_journal_replays_every_kind_of_change() {
                   redis.call('select', 3) redis.call('spop', 'nosuch') redis.call('set', 'in3', 'x') \
                   return redis.call('get', KEYS[1])";
     assert!(!c.cmd(&["EVAL", script, "2", "drawn", "keys"]).is_any_error());
+    // Libraries are changes, too.
+    assert_eq!(c.cmd(&["FUNCTION", "LOAD", LIBRARY]).text(), "stored");
+    assert!(c.cmd(&["FUNCTION", "LOAD", "#!lua name=none\nreturn 1"]).is_any_error());
+    assert!(c.line("FCALL remember 1 text changed").is_ok());
     // A client that was waiting is served by another's change.
     let mut waiting = server.client();
     waiting.send(&["BLPOP", "queue", "0"]).unwrap();
@@ -362,6 +378,7 @@ fn the_journal_replays_every_kind_of_change() {
     let mut c = server.client();
     assert_eq!(content(&mut c), before);
     assert_eq!(c.line("DEBUG DIGEST").text(), digest);
+    assert_eq!(c.line("FCALL recall 1 text").text(), "changed");
     // Rewritten while it is written to, it still replays.
     assert!(!c.line("BGREWRITEAOF").is_any_error());
     for n in 0..2000 {
@@ -384,7 +401,11 @@ fn the_journal_replays_every_kind_of_change() {
     server.start_again(&args).unwrap();
     let mut c = server.client();
     assert_eq!(c.line("EXISTS unrecorded recorded").int(), 2);
-    drop(c);
+    assert_eq!(c.line("FCALL recall 1 text").text(), "changed");
+    assert!(c.line("FUNCTION DELETE stored").is_ok());
+    c.line("WAITAOF 1 0 5000");
+    server.start_again(&args).unwrap();
+    assert!(server.client().line("FCALL recall 1 text").is_any_error());
 }
 
 fn log_file(server: &Server) -> PathBuf {

@@ -27,7 +27,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 const SERVER_FLOORS: &[&[&str]] = &[
     &["alloc", "clock"],
     &["session", "pubsub", "resp", "config", "persist"],
-    &["commit"],
+    &["commit", "quarantine"],
     &["route", "node", "limits", "memory"],
     &["net", "admin", "observe"],
 ];

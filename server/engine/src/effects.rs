@@ -5,7 +5,7 @@
 
 use crate::keyspace::Garbage;
 use crate::reply::Blob;
-use crate::time::DbIndex;
+use crate::time::{DbIndex, UnixMillis};
 
 /// The classes of keyspace events, as the letters of `notify-keyspace-events`.
 ///
@@ -42,7 +42,7 @@ impl EventClass {
     pub const MODULE: Self = Self(1 << 11);
     /// `n`: a new key; not part of `A`.
     pub const NEW: Self = Self(1 << 13);
-    /// `k`: lock events; Holdfast's own, part of `A`.
+    /// `k`: lock events; Holdfast's own, not part of `A`.
     pub const LOCK: Self = Self(1 << 14);
     /// No class.
     pub const NONE: Self = Self(0);
@@ -118,6 +118,16 @@ pub enum Notice {
 pub struct Wait {
     /// How long it would wait; `None` is without end.
     pub timeout_ms: Option<u64>,
+    /// When it is worth another look though nobody touches its key: an expiry.
+    pub retry_at: Option<UnixMillis>,
+}
+
+impl Wait {
+    /// A wait for a key to appear.
+    #[must_use]
+    pub const fn for_key(timeout_ms: Option<u64>) -> Self {
+        Self { timeout_ms, retry_at: None }
+    }
 }
 
 /// What the commands of one proposal did besides replying.

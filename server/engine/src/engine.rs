@@ -14,7 +14,7 @@ use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
-use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks};
+use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks, is_lock};
 use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
@@ -69,9 +69,42 @@ impl Outcome {
         Self { reply, hits, misses, overdue }
     }
 
+    /// Of a condition that held when the transaction began; another error is its own.
+    fn condition(step: &Step<'_>, view: &View<'_>) -> Self {
+        let reply = match run_condition(step, view) {
+            Some(Err(error)) if !is_refusal(&error) => Reply::error(error),
+            _ => Reply::Ok,
+        };
+        Self { reply, hits: 0, misses: 0, overdue: false }
+    }
+
     fn error(error: CommandError) -> Self {
         Self { reply: Reply::error(error), hits: 0, misses: 0, overdue: false }
     }
+}
+
+/// Runs a step that is a condition (LOCK.CHECK); `None` if it is none.
+fn run_condition(step: &Step<'_>, view: &View<'_>) -> Option<CommandResult> {
+    match step.row.handler {
+        Handler::Read(run) if step.row.flags.has(Flags::CONDITION) => Some(run(view, step.args)),
+        _ => None,
+    }
+}
+
+/// Whether a condition failed, rather than that it was asked wrongly.
+fn is_refusal(error: &CommandError) -> bool {
+    matches!(error.code(), "FENCED" | "WRONGTYPE")
+}
+
+/// Whether every condition of a transaction holds, before anything runs.
+fn conditions_hold(steps: &[Step<'_>], view: &mut View<'_>) -> bool {
+    steps.iter().all(|step| {
+        if !step.row.flags.has(Flags::CONDITION) {
+            return true;
+        }
+        view.select(step.db);
+        !matches!(run_condition(step, view), Some(Err(error)) if is_refusal(&error))
+    })
 }
 
 /// What DEBUG OBJECT tells of a key.
@@ -194,12 +227,19 @@ impl Engine {
         }
     }
 
-    /// Whether a script is known to touch keys that it does not declare.
+    /// Whether a script or function is known to touch keys that it does not declare.
     fn reaches_beyond_keys(&self, row: &Command, args: Args<'_>) -> bool {
         let Some(text) = args.get(1) else { return false };
+        if row.name.starts_with("fcall") {
+            let libraries = self.keyspace.libraries();
+            return libraries
+                .function(text)
+                .is_some_and(|(_, called)| called.reach.is_undeclared());
+        }
         let sha =
             if row.name.starts_with("evalsha") { Sha::parse(text) } else { Some(Sha::of(text)) };
-        sha.and_then(|sha| self.scripts.find(&sha)).is_some_and(|script| script.is_undeclared())
+        sha.and_then(|sha| self.scripts.find(&sha))
+            .is_some_and(|script| script.reach.is_undeclared())
     }
 
     #[inline]
@@ -289,7 +329,9 @@ impl Engine {
         let Ok(mut view) = View::lock(&self.keyspace, &plan, LockMode::Write, context, host) else {
             return false;
         };
-        let unused = view.look(key).is_some_and(|record| record.access() == candidate.access);
+        let unused = view
+            .look(key)
+            .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
         let refused = view.hooks() & hooks::REFUSE != 0;
         if refused || !unused || !view.remove(key, effects) {
             return false;
@@ -390,9 +432,16 @@ impl Engine {
                 return Ok(None);
             }
         }
+        if !conditions_hold(steps, &mut view) {
+            return Ok(None);
+        }
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
             view.select(step.db);
+            if step.row.flags.has(Flags::CONDITION) {
+                outcomes.push(Outcome::condition(step, &view));
+                continue;
+            }
             let before = view.lookups();
             let reply = Reply::from(self.call_in_view(step.row, step.args, &mut view, effects));
             let after = view.lookups();

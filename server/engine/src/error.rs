@@ -45,6 +45,12 @@ impl CommandError {
         Self::known("OOM command not allowed when used memory > 'maxmemory'.");
     /// `NOSCRIPT …`
     pub const NO_SCRIPT: Self = Self::known("NOSCRIPT No matching script. Please use EVAL.");
+    /// `NOTBUSY …`
+    pub const NOT_BUSY: Self = Self::known("NOTBUSY No scripts in execution right now.");
+    /// `BUSY …` for a function; FUNCTION KILL is the way out.
+    pub const BUSY_FUNCTION: Self = Self::known(
+        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+    );
     /// `BUSY …` for a script; SCRIPT KILL is the way out.
     pub const BUSY_SCRIPT: Self = Self::known(
         "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",

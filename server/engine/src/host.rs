@@ -23,6 +23,34 @@ pub trait Host: Sync {
         false
     }
 
+    /// Whether any client waits for a lock; asked under the shard's lock, as above.
+    fn has_lock_waiters(&self) -> bool {
+        false
+    }
+
+    /// Whether clients wait for this very lock, so that one that comes now has to stand behind
+    /// them. A refusal changes nothing, so that replicas may answer differently.
+    fn is_lock_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
+        let _ = (db, key);
+        false
+    }
+
+    /// The clients that wait for a lock, the next one first.
+    fn lock_waiters(&self, db: DbIndex, key: &[u8]) -> Vec<LockWaiter> {
+        let _ = (db, key);
+        Vec::new()
+    }
+
+    /// Whether a lock may be granted now, and makes durable what must be before it is: the length
+    /// of its life and its token. Asked when nothing has been changed yet.
+    ///
+    /// # Errors
+    /// `QUARANTINE <ms left>` while locks may be forgotten that were granted before a restart.
+    fn may_grant(&self, grant: Grant) -> Result<(), CommandError> {
+        let _ = grant;
+        Ok(())
+    }
+
     /// Whether commands that may grow memory are refused now (`maxmemory`).
     fn is_out_of_memory(&self) -> bool {
         false
@@ -42,9 +70,23 @@ pub trait Host: Sync {
     ///
     /// # Errors
     /// The text that SCRIPT KILL or a limit ends the script with.
-    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    fn script_progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         let _ = progress;
         Ok(())
+    }
+
+    /// The function that has run for longest, if any has run for a moment.
+    fn running_function(&self) -> Option<RunningFunction> {
+        None
+    }
+
+    /// Ends the scripts of this kind that have run for a moment and not written.
+    ///
+    /// # Errors
+    /// `NOTBUSY …` when none runs, `UNKILLABLE …` when all that run have written.
+    fn kill_scripts(&self, kind: ScriptKind) -> Result<(), CommandError> {
+        let _ = kind;
+        Err(CommandError::NOT_BUSY)
     }
 
     /// A script's `redis.log`; `level` is 0 (debug) to 3 (warning).
@@ -83,20 +125,71 @@ pub trait Host: Sync {
     }
 }
 
+/// A client that waits for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockWaiter {
+    /// The unique bytes of its acquisition.
+    pub owner: Vec<u8>,
+    /// The client's number.
+    pub client_id: u64,
+    /// How long it has waited, what it said it had before included, ms.
+    pub waited_ms: u64,
+}
+
+/// A lock that is about to be granted or prolonged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// What is granted.
+    pub kind: GrantKind,
+    /// How long it will last if nobody renews it, its lock-delay included, ms.
+    pub lifetime_ms: i64,
+    /// No greater token than this will be given out by it, but for those of others meanwhile.
+    pub token: u64,
+}
+
+/// What is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantKind {
+    /// A lock of the native family.
+    Native,
+    /// A string that only one client sets and that expires: the locks of others (SET NX PX).
+    Plain,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptKind {
+    /// A script of EVAL; SCRIPT KILL ends it.
+    Script,
+    /// A function of FCALL; FUNCTION KILL ends it.
+    Function,
+}
+
 /// How far a running script is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScriptProgress {
+pub enum ScriptProgress<'a> {
     /// It begins.
-    Begin,
+    Begin(ScriptKind),
     /// It has executed about this many instructions; `wrote` once it changed the data set.
     Running {
         /// Virtual machine instructions so far.
         instructions: u64,
         /// Whether it has changed anything: then it can no longer be killed.
         wrote: bool,
+        /// The command that began it.
+        args: &'a [&'a [u8]],
     },
     /// It has ended.
     End,
+}
+
+/// A function that runs, as FUNCTION STATS tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningFunction {
+    /// The command that began it, cut to a length worth telling.
+    pub command: Vec<Vec<u8>>,
+    /// For how long it has run.
+    pub duration_ms: u64,
 }
 
 /// A host without clients, for tests and replay.

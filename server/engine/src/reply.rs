@@ -56,6 +56,8 @@ pub enum Reply {
     Pairs(Vec<(Reply, Reply)>),
     /// `>n`, in RESP2 an array: a message outside the request-reply order.
     Push(Vec<Reply>),
+    /// `%n` with these names as fields, in RESP2 an array of the values alone.
+    Record(Vec<(&'static str, Reply)>),
     /// `-text`: an error inside a reply (an element of EXEC's array).
     Error(Box<CommandError>),
 }

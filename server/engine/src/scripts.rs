@@ -1,14 +1,14 @@
 //! The scripts a node knows by name.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 
-use crate::script::{ScriptFlags, Sha};
+use crate::command::{Reach, ScriptFlags};
+use crate::script::Sha;
 
 /// Scripts that EVAL brought and nobody loaded: the oldest are forgotten beyond so many, for
 /// clients that put values into script texts would fill the memory. SCRIPT LOAD keeps its own.
@@ -21,21 +21,9 @@ pub struct Script {
     pub body: Box<[u8]>,
     /// What its first line promises.
     pub flags: Option<ScriptFlags>,
-    undeclared: AtomicBool,
+    /// Whether it keeps to the keys it declares.
+    pub reach: Reach,
     loaded: AtomicBool,
-}
-
-impl Script {
-    /// Notes that it reached for a key that it had not declared.
-    pub fn touches_undeclared(&self) {
-        self.undeclared.store(true, Relaxed);
-    }
-
-    /// Whether it has reached for a key that it had not declared.
-    #[must_use]
-    pub fn is_undeclared(&self) -> bool {
-        self.undeclared.load(Relaxed)
-    }
 }
 
 /// Scripts by name.
@@ -68,7 +56,7 @@ impl Scripts {
             Arc::new(Script {
                 body: body.into(),
                 flags,
-                undeclared: AtomicBool::new(false),
+                reach: Reach::default(),
                 loaded: AtomicBool::new(false),
             })
         });

@@ -187,6 +187,10 @@ pub(crate) fn show(reply: &Reply) -> String {
             let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
+        Reply::Record(fields) => {
+            let values = fields.iter().map(|(_, value)| show(value)).collect::<Vec<_>>();
+            format!("[{}]", values.join(" "))
+        }
         Reply::Error(error) => format!("-{error}"),
     }
 }

@@ -31,7 +31,10 @@ expiry.
 - A request has at most 1,048,576 arguments.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
   are an error; `collectgarbage('count')` is always 0.
-
+- A key may hold a lock (TYPE `lock`). Commands of other types answer WRONGTYPE, also those that would replace,
+  rename, copy or expire it; SET NX finds it taken; DEL breaks it; FLUSHALL and SWAPDB treat it as any key. It has
+  no form that DUMP could give. In RDB files locks stand in fields that Redis reads over.
+- The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
 ## Redis's own test suite
@@ -42,7 +45,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules, cluster mode and asynchronous replication. Such a
+Streams, HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
 command is unknown, or says what is missing.
 
 ## Commands

@@ -39,6 +39,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "errorstats", title: "Errorstats", default: true, write: errorstats },
     Section { name: "latencystats", title: "Latencystats", default: false, write: latencystats },
     Section { name: "cluster", title: "Cluster", default: true, write: cluster },
+    Section { name: "locks", title: "Locks", default: true, write: locks },
     Section { name: "keyspace", title: "Keyspace", default: true, write: keyspace },
 ];
 
@@ -157,6 +158,9 @@ fn memory(node: &Node, out: &mut String) {
     let total = super::system::total_memory();
     let max = node.settings.maxmemory();
     let (scripts, script_bytes) = node.engine.scripts().sizes();
+    let known = node.engine.keyspace().libraries();
+    let (libraries, functions) = known.counts();
+    let library_bytes: usize = known.iter().map(|library| library.code.len()).sum();
     let policy = node.config.get("maxmemory-policy").unwrap_or_default();
     let peak = peak.max(used);
     lines!(out,
@@ -171,8 +175,9 @@ fn memory(node: &Node, out: &mut String) {
         "total_system_memory_human": human(total),
         "used_memory_scripts_eval": script_bytes,
         "number_of_cached_scripts": scripts,
-        "number_of_functions": 0,
-        "number_of_libraries": 0,
+        "used_memory_functions": library_bytes,
+        "number_of_functions": functions,
+        "number_of_libraries": libraries,
         "maxmemory": max,
         "maxmemory_human": human(max),
         "maxmemory_policy": String::from_utf8_lossy(&policy),
@@ -280,6 +285,25 @@ fn latencystats(node: &Node, out: &mut String) {
 
 fn cluster(_: &Node, out: &mut String) {
     lines!(out, "cluster_enabled": 0);
+}
+
+fn locks(node: &Node, out: &mut String) {
+    let locks = node.engine.keyspace().locks();
+    let queues = node.blocked.locks();
+    let (served, waited_us) = queues.totals();
+    lines!(out,
+        "locks_held": holdfast_engine::value::lock::count(),
+        "locks_waiting": queues.len(),
+        "locks_granted": locks.counts.granted.load(Relaxed),
+        "locks_released": locks.counts.released.load(Relaxed),
+        "locks_expired": locks.counts.expired.load(Relaxed),
+        "locks_broken": locks.counts.broken.load(Relaxed),
+        "locks_granted_after_wait": served,
+        "locks_average_wait_ms": format_args!("{:.3}", waited_us as f64 / 1000.0 / served.max(1) as f64),
+        "locks_last_token": locks.token(),
+        "leases": locks.lease_count(),
+        "locks_quarantine_left_ms": node.quarantine.left_ms(node.clock.monotonic_us()),
+    );
 }
 
 fn keyspace(node: &Node, out: &mut String) {

@@ -240,7 +240,11 @@ pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
     node.pause.begin(now_us, now_us.saturating_add(LAST_SAVE_US_MAX), true);
     wait_for_place(node, Job::Save);
     node.persist.cancel(false);
-    if save_now(node, Job::Save, After::Sealed).is_ok() || force {
+    if save_now(node, Job::Save, After::Sealed).is_ok() {
+        node.quarantine.note_saved();
+        return true;
+    }
+    if force {
         return true;
     }
     node.persist.seal(&node.engine, false);

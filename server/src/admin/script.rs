@@ -1,6 +1,7 @@
 //! SCRIPT LOAD, EXISTS, FLUSH, KILL, DEBUG, HELP.
 
 use holdfast_engine::command::{Command, Flags, Group};
+use holdfast_engine::host::ScriptKind;
 use holdfast_engine::script::Sha;
 use holdfast_engine::{CommandError, Reply};
 
@@ -33,7 +34,7 @@ fn flush(call: &mut Call<'_>) -> Answer {
 
 /// `SCRIPT KILL`: stops scripts that run for long and have not written.
 fn kill(call: &mut Call<'_>) -> Answer {
-    match call.node.scripts.kill() {
+    match call.node.scripts.kill(ScriptKind::Script) {
         Ok(()) => Reply::Ok.into(),
         Err(error) => error.into(),
     }

@@ -94,15 +94,6 @@ fn module(call: &mut Call<'_>) -> Answer {
     CommandError::known("ERR modules are not supported").into()
 }
 
-/// `FUNCTION LIST | FLUSH`: there are none, and none can be loaded.
-fn function(call: &mut Call<'_>) -> Answer {
-    match call.args[1].to_ascii_lowercase().as_slice() {
-        b"flush" => Reply::Ok.into(),
-        b"list" => Reply::Array(Vec::new()).into(),
-        _ => CommandError::known("ERR functions are not supported; use EVAL or SCRIPT LOAD").into(),
-    }
-}
-
 /// `ACL WHOAMI | CAT [category]`; there is one user.
 fn acl(call: &mut Call<'_>) -> Answer {
     use crate::route::table;
@@ -217,18 +208,6 @@ pub const ROWS: &[ServerCommand] = &[
             .doc("4.0.0", "Depends on subcommand.", "subcommand", "A container for module commands.")
             .differs("only `LIST`: modules are not supported"),
         module,
-    ),
-    ServerCommand::new(
-        Command::server("function", -2, Group::Scripting)
-            .flags(Flags::NOSCRIPT)
-            .doc(
-                "7.0.0",
-                "Depends on subcommand.",
-                "<LIST | FLUSH>",
-                "A container for function commands.",
-            )
-            .differs("only `LIST` and `FLUSH`, of nothing: functions are not supported"),
-        function,
     ),
     ServerCommand::new(
         Command::server("acl", -2, Group::Server)

@@ -39,7 +39,9 @@ pub fn get(config: &Config, patterns: &[&[u8]]) -> CommandResult {
         }
         let pattern = pattern.to_ascii_lowercase();
         for (index, row) in rows().iter().enumerate().filter(|(_, row)| !row.hidden) {
-            for name in std::iter::once(row.name).chain(row.alias) {
+            // An alias of other hyphens alone is found in full only: Redis lists none such.
+            let alias = row.alias.filter(|alias| alias.replace('-', "_") != row.name);
+            for name in std::iter::once(row.name).chain(alias) {
                 if words::matches(&pattern, name.as_bytes()) {
                     add(name.as_bytes(), index, &mut found);
                 }

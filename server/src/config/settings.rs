@@ -352,6 +352,10 @@ settings! {
         latency_monitor_threshold_ms: u64 = "latency-monitor-threshold",
         /// Whether commands are recorded in histograms.
         latency_tracking: bool = "latency-tracking",
+        /// Whether SET NX PX is held to the quarantine of locks as well.
+        lock_quarantine_all: bool = "lock-quarantine-scope",
+        /// No lower token is given out.
+        lock_token_floor: u64 = "lock-token-floor",
         /// Whether writes go to the journal.
         appendonly: bool = "appendonly",
         /// When the journal is synced.
@@ -372,6 +376,8 @@ settings! {
     texts {
         /// The password of the default user, empty for none.
         requirepass = "requirepass",
+        /// `auto`, `no` or milliseconds.
+        lock_quarantine = "lock-quarantine",
         /// Path of the Unix socket, empty for none.
         unixsocket = "unixsocket",
         /// Path of the file that holds our process id, empty for none.

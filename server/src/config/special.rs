@@ -66,11 +66,13 @@ impl EventFlags {
     pub const KEY_MISS: Self = Self(1 << 12);
     /// `n`: a key was created.
     pub const NEW: Self = Self(1 << 13);
-    /// `A`: every class but `m` and `n`.
+    /// `k`: locks; Holdfast's own.
+    pub const LOCK: Self = Self(1 << 14);
+    /// `A`: every class but `k`, `m` and `n`.
     pub const ALL: Self = Self(0b1111_1111_1100);
 
     /// In the order Redis prints them.
-    const LETTERS: [(char, Self); 14] = [
+    const LETTERS: [(char, Self); 15] = [
         ('g', Self::GENERIC),
         ('$', Self::STRING),
         ('l', Self::LIST),
@@ -80,6 +82,7 @@ impl EventFlags {
         ('x', Self::EXPIRED),
         ('e', Self::EVICTED),
         ('t', Self::STREAM),
+        ('k', Self::LOCK),
         ('d', Self::MODULE),
         ('n', Self::NEW),
         ('K', Self::KEYSPACE),

@@ -42,6 +42,7 @@ const POLICIES: Words = &[
 ];
 const LOG_LEVELS: Words = &[("debug", 0), ("verbose", 1), ("notice", 2), ("warning", 3)];
 const SUPERVISORS: Words = &[("upstart", 1), ("systemd", 2), ("auto", 3), ("no", 0)];
+const LOCK_SCOPES: Words = &[("native", 0), ("all", 1)];
 const FSYNC: Words = &[("everysec", 2), ("always", 1), ("no", 0)];
 const EXPOSURE: Words = &[("no", 0), ("yes", 1), ("local", 2)];
 const SHUTDOWN: Words = &[("default", 0), ("save", 1), ("nosave", 2), ("now", 4), ("force", 8)];
@@ -71,6 +72,7 @@ pub const THEMES: &[&[Directive]] = &[
     CLIENTS,
     MEMORY,
     SCRIPTS,
+    LOCKS,
     ENCODINGS,
     OBSERVING,
     SAVING,
@@ -194,6 +196,13 @@ const SCRIPTS: &[Directive] = &[
     Directive::int("lua-instruction-limit", "10000000000", 0, LONG),
     // Twice the largest value a command may carry, so that a script can copy one.
     Directive::size("lua-memory-limit", "1gb", 0, LONG),
+];
+
+const LOCKS: &[Directive] = &[
+    Directive::text("lock-quarantine", "auto").check(quarantine).immutable(),
+    Directive::one_of("lock-quarantine-scope", LOCK_SCOPES, "native"),
+    // For a data directory that was restored from an old backup.
+    Directive::int("lock-token-floor", "0", 0, 1 << 52).immutable(),
 ];
 
 const ENCODINGS: &[Directive] = &[
@@ -368,6 +377,15 @@ const HIDDEN: &[Directive] = &[
         .hidden()
         .inert(NO_RDB),
 ];
+
+fn quarantine(value: &Value) -> Result<(), &'static str> {
+    let text = value.as_text();
+    let is_number = !text.is_empty() && text.len() < 19 && text.iter().all(u8::is_ascii_digit);
+    if is_number || text.eq_ignore_ascii_case(b"auto") || text.eq_ignore_ascii_case(b"no") {
+        return Ok(());
+    }
+    Err("argument must be 'auto', 'no' or a number of milliseconds")
+}
 
 fn title_template(value: &Value) -> Result<(), &'static str> {
     const VARIABLES: [&str; 7] =

@@ -380,6 +380,9 @@ impl Connection {
                 let outcome = self.wait_until(deadline(timeout)).await;
                 self.node.blocked.leave(self.session.client.id);
                 let ended = self.session.client.end_block();
+                if let (Err(_), Some(Unblock::Served(reply, db))) = (&outcome, &ended) {
+                    self.node.blocked.give_back(&self.node, entry.row, &args, *db, reply);
+                }
                 outcome?;
                 self.owed = self.node.persist.journal.appended();
                 self.scratch.tally.record(&self.node, entry.id, 0, false);

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::engine::Engine;
@@ -92,6 +93,7 @@ impl Persist {
             let replayed = journal::replay(engine, &location, manifest, truncate, |told| {
                 teller.tell(told.done, told.items);
             })?;
+            self.replayed_whole.store(!replayed.torn, Release);
             self.note_load(replayed.keys, 0);
             if replayed.last > now {
                 tracing::warn!(

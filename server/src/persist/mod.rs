@@ -133,6 +133,8 @@ pub struct Persist {
     /// How far loading is.
     pub loading: Loading,
     report: Mutex<Report>,
+    /// A journal was read back at the start to its last byte.
+    replayed_whole: AtomicBool,
     lock: Mutex<Option<Held>>,
     /// What is written now is to be given up.
     cancelled: AtomicBool,
@@ -164,9 +166,16 @@ impl Persist {
                 last_load: (0, 0),
             }),
             lock: Mutex::new(None),
+            replayed_whole: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             sealed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a journal was read back at the start to its last byte.
+    #[must_use]
+    pub fn replayed_whole(&self) -> bool {
+        self.replayed_whole.load(Acquire)
     }
 
     /// What INFO persistence tells.

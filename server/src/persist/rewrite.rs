@@ -28,6 +28,7 @@ pub(super) fn append_limits(journal: &Journal, engine: &Engine) {
     engine.keyspace().limits().each(|name, value| {
         let value = value.to_string();
         changes.push(&Call {
+            token: None,
             db: DbIndex(0),
             seed: None,
             touch: Touch::Counts,

@@ -122,6 +122,15 @@ fn write_other<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
                 write(value, protocol, out);
             }
         }
+        Reply::Record(fields) => {
+            header(if resp3 { b'%' } else { b'*' }, fields.len(), out.tail());
+            for (name, value) in fields {
+                if resp3 {
+                    bulk(&Blob::copy_from(name.as_bytes()), out);
+                }
+                write(value, protocol, out);
+            }
+        }
         Reply::Pairs(pairs) => {
             header(b'*', if resp3 { pairs.len() } else { 2 * pairs.len() }, out.tail());
             for (first, second) in pairs {

@@ -11,13 +11,16 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
-use holdfast_engine::command::{Args, Command};
+use holdfast_engine::Reply;
+use holdfast_engine::command::{Args, Command, Group};
+use holdfast_engine::commands::lock::acquire::patience;
 use holdfast_engine::context::{Context, Touch};
 use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
 
+use super::lock_queue::{LockQueues, Queued, serving};
 use super::{Answer, deliver, tally, waiting_for_keys};
 use crate::commit;
 use crate::node::Node;
@@ -35,6 +38,8 @@ struct Waiter {
     db: DbIndex,
     touch: Touch,
     keys: Vec<Key>,
+    /// When it arrived, monotonic microseconds.
+    arrived_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -54,19 +59,28 @@ pub struct Blocked {
     empty: Engine,
     count: AtomicUsize,
     inner: Mutex<Inner>,
+    locks: LockQueues,
 }
 
 impl Default for Blocked {
     fn default() -> Self {
-        Self { empty: Engine::new(1, 0), count: AtomicUsize::new(0), inner: Mutex::default() }
+        Self {
+            empty: Engine::new(1, 0),
+            count: AtomicUsize::new(0),
+            inner: Mutex::default(),
+            locks: LockQueues::default(),
+        }
     }
 }
 
 impl Inner {
-    fn remove(&mut self, arrival: u64) -> Option<Waiter> {
+    fn remove(&mut self, locks: &LockQueues, arrival: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&arrival)?;
         self.by_client.remove(&waiter.client.id);
         for key in &waiter.keys {
+            if waiter.row.group == Group::Lock {
+                locks.leave(key, arrival);
+            }
             if let Some(queue) = self.by_key.get_mut(key) {
                 queue.retain(|other| *other != arrival);
                 if queue.is_empty() {
@@ -88,6 +102,12 @@ impl Blocked {
     #[must_use]
     pub fn any(&self) -> bool {
         self.count.load(SeqCst) != 0
+    }
+
+    /// The queues of locks among them.
+    #[must_use]
+    pub fn locks(&self) -> &LockQueues {
+        &self.locks
     }
 
     /// How many clients wait, and for how many keys.
@@ -113,6 +133,10 @@ impl Blocked {
         args: Args<'_>,
         context: Context,
     ) -> Option<Answer> {
+        if row.group == Group::Lock {
+            // The engine asks whether others wait: the holder may come again at any time.
+            return None;
+        }
         let inner = self.inner();
         let mut others = false;
         let _ = row.each_key(args, |index, _| {
@@ -149,28 +173,84 @@ impl Blocked {
             }
         });
         client.begin_block();
+        let arrived_us = node.clock.monotonic_us();
         {
             let mut inner = self.inner();
             inner.arrivals += 1;
             let arrival = inner.arrivals;
             for key in &keys {
-                inner.by_key.entry(key.clone()).or_default().push_back(arrival);
+                self.enqueue(&mut inner, key, (row, args), (arrival, client.id), arrived_us);
             }
             inner.by_client.insert(client.id, arrival);
             let args = args.iter().map(|arg| arg.to_vec()).collect();
-            inner
-                .waiters
-                .insert(arrival, Waiter { client, row, args, db, touch, keys: keys.clone() });
+            inner.waiters.insert(
+                arrival,
+                Waiter { client, row, args, db, touch, keys: keys.clone(), arrived_us },
+            );
             self.count.fetch_add(1, SeqCst);
         }
         self.serve(node, keys);
+    }
+
+    /// Puts an arrival into the queue of a key: at its end, but for a lock where its waiting time
+    /// belongs among the others who wait for the lock.
+    fn enqueue(
+        &self,
+        inner: &mut Inner,
+        key: &Key,
+        (row, args): (&'static Command, Args<'_>),
+        (arrival, client_id): (u64, u64),
+        arrived_us: u64,
+    ) {
+        let queue = inner.by_key.entry(key.clone()).or_default();
+        let patience = if row.group == Group::Lock { patience(args) } else { None };
+        let Some(patience) = patience else {
+            queue.push_back(arrival);
+            return;
+        };
+        let age_us = i64::try_from(patience.age_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let since_us = i64::try_from(arrived_us).unwrap_or(i64::MAX).saturating_sub(age_us);
+        let owner = patience.owner.to_vec();
+        let before = self.locks.join(key, Queued { arrival, client_id, owner, since_us });
+        let waiters = &inner.waiters;
+        let is_lock = |arrival: &u64| {
+            waiters.get(arrival).is_some_and(|waiter| waiter.row.group == Group::Lock)
+        };
+        let place = queue
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| is_lock(other))
+            .nth(before)
+            .map_or(queue.len(), |(at, _)| at);
+        queue.insert(place, arrival);
+    }
+
+    /// Gives back the lock that a client was granted which has gone before it heard of it.
+    pub fn give_back(
+        &self,
+        node: &Arc<Node>,
+        row: &Command,
+        args: Args<'_>,
+        db: DbIndex,
+        reply: &Reply,
+    ) {
+        let Reply::Record(fields) = reply else { return };
+        let Some((_, Reply::Integer(token))) = fields.first() else { return };
+        let release = holdfast_engine::engine::table().find(b"lock.release");
+        let (Some(release), "lock.acquire") = (release, row.name) else { return };
+        let token = token.to_string();
+        let args: [&[u8]; 4] = [b"LOCK.RELEASE", args[1], args[2], token.as_bytes()];
+        let mut effects = Effects::new(deliver::wanted_events(node));
+        let context = commit::context(db, node.now(), Touch::Leaves);
+        node.engine.run(release, &args, context, &**node, &mut effects);
+        deliver::deliver(node, &mut effects);
     }
 
     /// Takes a client out of all queues: it timed out, was unblocked or went away.
     pub fn leave(&self, client_id: u64) {
         let mut inner = self.inner();
         if let Some(arrival) = inner.by_client.get(&client_id).copied()
-            && inner.remove(arrival).is_some()
+            && inner.remove(&self.locks, arrival).is_some()
         {
             self.count.fetch_sub(1, SeqCst);
         }
@@ -179,6 +259,9 @@ impl Blocked {
     /// Runs the commands that wait for `ready` keys, in order of arrival, and whatever becomes
     /// ready by that.
     pub fn serve(&self, node: &Arc<Node>, ready: Vec<Key>) {
+        if !self.any() {
+            return;
+        }
         let mut effects = Effects::new(deliver::wanted_events(node));
         let mut queue = VecDeque::from(ready);
         let mut inner = self.inner();
@@ -188,14 +271,30 @@ impl Blocked {
                 .get(&key)
                 .map(|queue| queue.iter().copied().collect())
                 .unwrap_or_default();
+            // Once the head of a lock's queue cannot have it, nobody behind it can: readers stand
+            // behind writers. A key that is absent serves nobody else.
+            let (mut closed, mut absent) = (false, false);
             for arrival in arrivals {
-                let Some(group) = node.engine.group_of(key.0, &key.1, node.now()) else {
-                    break;
-                };
-                if inner.waiters.get(&arrival).is_none_or(|waiter| waiter.row.group != group) {
+                let Some(waiter) = inner.waiters.get(&arrival) else { continue };
+                if waiter.client.is_unblocked() || waiter.client.killed() != Kill::No {
+                    // It leaves on its own.
                     continue;
                 }
-                if !Self::serve_one(node, &mut inner, arrival, &mut effects) {
+                let is_lock = waiter.row.group == Group::Lock;
+                if !is_lock {
+                    if absent {
+                        continue;
+                    }
+                    let group = node.engine.group_of(key.0, &key.1, node.now());
+                    absent = group.is_none();
+                    if group != Some(waiter.row.group) {
+                        continue;
+                    }
+                } else if closed {
+                    continue;
+                }
+                if !self.serve_one(node, &mut inner, (arrival, &key), &mut effects) {
+                    closed |= is_lock;
                     continue;
                 }
                 self.count.fetch_sub(1, SeqCst);
@@ -219,7 +318,13 @@ impl Blocked {
     }
 
     /// Runs one waiting command; whether it was served.
-    fn serve_one(node: &Arc<Node>, inner: &mut Inner, arrival: u64, effects: &mut Effects) -> bool {
+    fn serve_one(
+        &self,
+        node: &Arc<Node>,
+        inner: &mut Inner,
+        (arrival, key): (u64, &Key),
+        effects: &mut Effects,
+    ) -> bool {
         let Some(waiter) = inner.waiters.get(&arrival) else {
             return false;
         };
@@ -230,14 +335,24 @@ impl Blocked {
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let context = commit::context(waiter.db, node.now(), waiter.touch);
         let began_us = node.clock.monotonic_us();
-        let outcome = node.engine.run(waiter.row, &args, context, &**node, effects);
-        if effects.wait.take().is_some() {
+        let is_lock = waiter.row.group == Group::Lock;
+        let outcome = match is_lock {
+            true => serving(|| node.engine.run(waiter.row, &args, context, &**node, effects)),
+            false => node.engine.run(waiter.row, &args, context, &**node, effects),
+        };
+        if let Some(wait) = effects.wait.take() {
+            if is_lock {
+                self.locks.look_again(key, wait.retry_at);
+            }
             return false;
         }
-        let elapsed_us = node.clock.monotonic_us() - began_us;
-        tally::note_duration(node, &waiter.client, waiter.row, &args, elapsed_us);
+        let now_us = node.clock.monotonic_us();
+        tally::note_duration(node, &waiter.client, waiter.row, &args, now_us - began_us);
+        if is_lock && !outcome.reply.is_error() {
+            self.locks.count_served(now_us.saturating_sub(waiter.arrived_us));
+        }
         let db = waiter.db;
-        if let Some(waiter) = inner.remove(arrival) {
+        if let Some(waiter) = inner.remove(&self.locks, arrival) {
             waiter.client.unblock(Unblock::Served(outcome.reply, db));
         }
         true

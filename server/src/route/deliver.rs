@@ -39,7 +39,8 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
                     }
                 };
             }
-            Notice::Flushed => {}
+            // Whoever waited for a key to go waits no longer.
+            Notice::Flushed => ready.extend(node.blocked.locks().keys()),
             Notice::Ready(db, key) => ready.push((db, key.to_vec())),
             Notice::ReadyDb(db) => ready.extend(node.blocked.keys_of(db)),
         }

@@ -5,6 +5,7 @@
 
 pub mod blocked;
 pub mod deliver;
+pub mod lock_queue;
 pub mod monitor;
 pub mod pause;
 pub mod rename;

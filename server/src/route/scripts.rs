@@ -1,4 +1,4 @@
-//! Scripts that run for long: handing their thread over, BUSY and SCRIPT KILL.
+//! Scripts that run for long: handing their thread over, BUSY, SCRIPT KILL and FUNCTION KILL.
 //!
 //! A script holds its shards, so what needs them waits; everything else goes on. Once a script
 //! has run for `busy-reply-threshold`, those that wait for it are answered `BUSY`.
@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use holdfast_engine::CommandError;
-use holdfast_engine::host::ScriptProgress;
+use holdfast_engine::command::Args;
+use holdfast_engine::host::{RunningFunction, ScriptKind, ScriptProgress};
 
 use crate::config::Settings;
 
@@ -22,11 +23,26 @@ const HAND_OVER_MIN: Duration = Duration::from_micros(500);
 const HAND_OVER_MAX: Duration = Duration::from_millis(100);
 
 /// One running script, once it has run for a moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Running {
+    kind: ScriptKind,
+    since: Instant,
+    /// The command that began it, cut as the slow log cuts commands.
+    command: Vec<Vec<u8>>,
     busy: AtomicBool,
     wrote: AtomicBool,
     kill: AtomicBool,
+}
+
+impl Running {
+    fn new(kind: ScriptKind, since: Instant, args: Args<'_>) -> Self {
+        const ARGS_MAX: usize = 32;
+        const ARG_LEN_MAX: usize = 128;
+        let cut = |arg: &&[u8]| arg[..arg.len().min(ARG_LEN_MAX)].to_vec();
+        let command = args.iter().take(ARGS_MAX).map(cut).collect();
+        let [busy, wrote, kill] = [const { AtomicBool::new(false) }; 3];
+        Self { kind, since, command, busy, wrote, kill }
+    }
 }
 
 /// The scripts that have been running for a moment.
@@ -40,6 +56,7 @@ pub struct Scripts {
 /// The script of this thread.
 #[derive(Debug)]
 struct Current {
+    kind: ScriptKind,
     since: Instant,
     running: Option<Arc<Running>>,
     /// When its thread's tasks are next offered to another thread.
@@ -68,18 +85,19 @@ impl Scripts {
     }
 
     /// Follows the script of this thread.
-    pub(crate) fn progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+    pub(crate) fn progress(&self, progress: ScriptProgress<'_>) -> Result<(), CommandError> {
         CURRENT.with_borrow_mut(|place| match progress {
-            ScriptProgress::Begin => {
+            ScriptProgress::Begin(kind) => {
                 *place = Some(Current {
+                    kind,
                     since: Instant::now(),
                     running: None,
                     hand_over_at: HAND_OVER_AFTER,
                 });
                 Ok(())
             }
-            ScriptProgress::Running { instructions, wrote } => match place {
-                Some(current) => self.go_on(current, instructions, wrote),
+            ScriptProgress::Running { instructions, wrote, args } => match place {
+                Some(current) => self.go_on(current, args, instructions, wrote),
                 None => Ok(()),
             },
             ScriptProgress::End => {
@@ -97,6 +115,7 @@ impl Scripts {
     fn go_on(
         &self,
         current: &mut Current,
+        args: Args<'_>,
         instructions: u64,
         wrote: bool,
     ) -> Result<(), CommandError> {
@@ -107,16 +126,22 @@ impl Scripts {
             hold_thread((elapsed / 16).clamp(HAND_OVER_MIN, HAND_OVER_MAX));
             current.hand_over_at = elapsed * 2;
         }
+        let (kind, since) = (current.kind, current.since);
         let running = current.running.get_or_insert_with(|| {
-            let running = Arc::new(Running::default());
+            let running = Arc::new(Running::new(kind, since, args));
             self.running().push(Arc::clone(&running));
             running
         });
         running.wrote.store(wrote, Release);
         if running.kill.load(Acquire) {
-            return Err(CommandError::known(
-                "ERR Error running script: Script killed by user with SCRIPT KILL...",
-            ));
+            return Err(CommandError::known(match kind {
+                ScriptKind::Script => {
+                    "ERR Error running script: Script killed by user with SCRIPT KILL..."
+                }
+                ScriptKind::Function => {
+                    "ERR Error running script: Script killed by user with FUNCTION KILL..."
+                }
+            }));
         }
         let limit = self.settings.lua_instruction_limit();
         if limit > 0 && instructions > limit {
@@ -151,17 +176,26 @@ impl Scripts {
         Ok(())
     }
 
-    /// SCRIPT KILL: stops the scripts that run for long, unless they have written.
+    /// SCRIPT KILL or FUNCTION KILL: stops the scripts of this kind that run for long, unless
+    /// they have written.
     ///
     /// # Errors
-    /// `NOTBUSY …` when none runs, `UNKILLABLE …` when all that run have written.
-    pub fn kill(&self) -> Result<(), CommandError> {
+    /// `NOTBUSY …` when none runs, `UNKILLABLE …` when all that run have written, `BUSY …` when
+    /// only the other kind runs.
+    pub fn kill(&self, kind: ScriptKind) -> Result<(), CommandError> {
         let running = self.running();
         if running.is_empty() {
-            return Err(CommandError::known("NOTBUSY No scripts in execution right now."));
+            return Err(CommandError::NOT_BUSY);
         }
+        if running.iter().all(|script| script.kind != kind) {
+            return Err(match kind {
+                ScriptKind::Script => CommandError::BUSY_FUNCTION,
+                ScriptKind::Function => CommandError::BUSY_SCRIPT,
+            });
+        }
+        let running = running.iter().filter(|script| script.kind == kind);
         let mut any = false;
-        for script in running.iter().filter(|script| !script.wrote.load(Acquire)) {
+        for script in running.filter(|script| !script.wrote.load(Acquire)) {
             script.kill.store(true, Release);
             any = true;
         }
@@ -173,6 +207,19 @@ impl Scripts {
              You can either wait the script termination or kill the server in a hard way using \
              the SHUTDOWN NOSAVE command.",
         ))
+    }
+}
+
+impl Scripts {
+    /// The function that has run for longest.
+    #[must_use]
+    pub fn running_function(&self) -> Option<RunningFunction> {
+        let running = self.running();
+        let functions = running.iter().filter(|script| script.kind == ScriptKind::Function);
+        functions.min_by_key(|function| function.since).map(|function| RunningFunction {
+            command: function.command.clone(),
+            duration_ms: function.since.elapsed().as_millis() as u64,
+        })
     }
 }
 

@@ -73,6 +73,8 @@ flags! {
     UNORDERED = 24, "";
     /// Belongs to `@set`, `@sortedset` and `@list` though its group is another; ours alone.
     COLLECTIONS = 25, "";
+    /// Inside MULTI it decides, before anything runs, whether anything does; ours alone.
+    CONDITION = 26, "";
 }
 
 impl Flags {

@@ -9,12 +9,14 @@ mod acl;
 mod flags;
 mod keys;
 pub mod options;
+mod script_flags;
 mod syntax;
 mod table;
 
 pub use acl::categories;
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
+pub use script_flags::{Reach, ScriptFlags};
 pub use syntax::{Argument, ArgumentKind, parse_syntax};
 pub use table::{CommandTable, NAME_LEN_MAX, Renamed, visible_name};
 

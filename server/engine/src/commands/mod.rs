@@ -1,9 +1,11 @@
 //! The command families: one folder per type, one file per group of commands, rows at the end
 //! of each file beside their handlers.
 
+pub mod functions;
 pub mod hash;
 pub mod keys;
 pub mod list;
+pub mod lock;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::object::ROWS,
     keys::sort::ROWS,
     scripting::ROWS,
+    functions::ROWS,
     server::basic::ROWS,
     server::databases::ROWS,
     server::publish::ROWS,
@@ -50,6 +53,10 @@ pub const FAMILIES: &[&[Command]] = &[
     list::inside::ROWS,
     list::moves::ROWS,
     list::blocking::ROWS,
+    lock::acquire::ROWS,
+    lock::hold::ROWS,
+    lock::inspect::ROWS,
+    lock::lease::ROWS,
     set::basic::ROWS,
     set::random::ROWS,
     set::algebra::ROWS,

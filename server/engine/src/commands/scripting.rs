@@ -1,4 +1,4 @@
-//! EVAL, EVALSHA and their read-only forms: running a script on a view.
+//! EVAL, EVALSHA and their read-only forms: running a script on a view; FCALL runs by it, too.
 //!
 //! A script runs with the shards of its declared keys. One that reaches for another key gets
 //! that shard too if it is free; if not, and it has changed nothing yet, it starts again with
@@ -7,14 +7,17 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::command::{Access, Args, Begin, Command, Find, Flags, Handler, KeySpec, Scope};
+use crate::command::{
+    Access, Args, Begin, Command, Find, Flags, Handler, KeySpec, Reach, Scope, ScriptFlags,
+};
 use crate::effects::Effects;
 use crate::engine::{Engine, ScriptError};
 use crate::error::CommandError;
-use crate::host::ScriptProgress;
+use crate::host::{ScriptKind, ScriptProgress};
 use crate::keyspace::{Plan, View};
-use crate::reply::Reply;
-use crate::script::{Caller, Interrupt, Limits, RespVersion, Sha, Shebang, Vm};
+use crate::limits::Limits;
+use crate::reply::{CommandResult, Reply};
+use crate::script::{self, Caller, Interrupt, RespVersion, Sha, Shebang, Vm};
 use crate::scripts::Script;
 use crate::time::DbIndex;
 use crate::value::integer_text;
@@ -28,16 +31,16 @@ thread_local! {
 }
 
 /// Runs `work` with this thread's interpreter.
-fn with_vm<T>(engine: &Engine, work: impl FnOnce(&Vm) -> T) -> T {
-    let limit = engine.keyspace().limits().lua_memory_limit();
+pub(super) fn with_vm<T>(limits: &Limits, work: impl FnOnce(&Vm) -> T) -> T {
+    let limit = limits.lua_memory_limit();
     let memory_bytes_max = usize::try_from(limit).ok().filter(|limit| *limit > 0);
     let memory_bytes_max = memory_bytes_max.unwrap_or(usize::MAX >> 1);
     VM.with_borrow_mut(|place| {
         if place.as_ref().is_none_or(|(limit, _)| *limit != memory_bytes_max) {
-            let limits = Limits {
+            let limits = script::Limits {
                 memory_bytes_max,
                 instructions_per_interrupt: INSTRUCTIONS_PER_INTERRUPT,
-                ..Limits::default()
+                ..script::Limits::default()
             };
             *place = Some((memory_bytes_max, Vm::new(limits)));
         }
@@ -53,12 +56,15 @@ fn with_vm<T>(engine: &Engine, work: impl FnOnce(&Vm) -> T) -> T {
 /// # Errors
 /// `ERR Error compiling script …`
 pub(crate) fn compile(engine: &Engine, sha: &Sha, body: &[u8]) -> Result<(), CommandError> {
-    with_vm(engine, |vm| vm.compile(sha, body))
+    with_vm(engine.keyspace().limits(), |vm| vm.compile(sha, body))
 }
 
-/// Keys and arguments of a script call.
-fn split(args: Args<'_>) -> Result<(Args<'_>, Args<'_>), CommandError> {
-    let Some(count) = integer_text(args[2]) else { return Err(CommandError::NOT_AN_INTEGER) };
+/// Keys and arguments of a script call; `not_a_count` if there is no number of keys.
+pub(super) fn split(
+    args: Args<'_>,
+    not_a_count: CommandError,
+) -> Result<(Args<'_>, Args<'_>), CommandError> {
+    let Some(count) = integer_text(args[2]) else { return Err(not_a_count) };
     let rest = &args[3..];
     if count > rest.len() as i64 {
         return Err(CommandError::known("ERR Number of keys can't be greater than number of args"));
@@ -109,7 +115,7 @@ fn evalsha_ro(
 
 /// Whether a script may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Any,
     ReadOnly,
 }
@@ -121,7 +127,7 @@ fn eval_body(
     effects: &mut Effects,
     mode: Mode,
 ) -> Result<Reply, ScriptError> {
-    let (keys, argv) = split(args)?;
+    let (keys, argv) = split(args, CommandError::NOT_AN_INTEGER)?;
     let sha = Sha::of(args[1]);
     let script = match engine.scripts().find(&sha) {
         Some(script) => script,
@@ -131,7 +137,7 @@ fn eval_body(
             engine.scripts().remember(sha, args[1], flags)
         }
     };
-    run(engine, view, (&sha, &script), (keys, argv), effects, mode)
+    run_script(engine, view, args, (&sha, &script), (keys, argv), effects, mode)
 }
 
 fn eval_named(
@@ -141,62 +147,89 @@ fn eval_named(
     effects: &mut Effects,
     mode: Mode,
 ) -> Result<Reply, ScriptError> {
-    let (keys, argv) = split(args)?;
+    let (keys, argv) = split(args, CommandError::NOT_AN_INTEGER)?;
     let Some(sha) = Sha::parse(args[1]) else { return Err(CommandError::NO_SCRIPT.into()) };
     let Some(script) = engine.scripts().find(&sha) else {
         return Err(CommandError::NO_SCRIPT.into());
     };
-    run(engine, view, (&sha, &script), (keys, argv), effects, mode)
+    run_script(engine, view, args, (&sha, &script), (keys, argv), effects, mode)
 }
 
-fn run(
+fn run_script(
     engine: &Engine,
     view: &mut View<'_>,
+    args: Args<'_>,
     (sha, script): (&Sha, &Arc<Script>),
     (keys, argv): (Args<'_>, Args<'_>),
     effects: &mut Effects,
     mode: Mode,
 ) -> Result<Reply, ScriptError> {
-    let host = view.host();
-    let flags = script.flags;
-    if flags.is_some_and(|flags| !flags.no_writes && mode == Mode::ReadOnly) {
-        return Err(CommandError::known(
-            "ERR Can not execute a script with write flag using *_ro command.",
-        )
-        .into());
+    let run = Run { args, flags: script.flags, reach: &script.reach, kind: ScriptKind::Script };
+    run.run(engine, view, effects, mode, |vm, caller| vm.run(sha, &script.body, keys, argv, caller))
+}
+
+/// A script or function that is about to run.
+pub(super) struct Run<'a> {
+    /// The whole command.
+    pub(super) args: Args<'a>,
+    pub(super) flags: Option<ScriptFlags>,
+    pub(super) reach: &'a Reach,
+    pub(super) kind: ScriptKind,
+}
+
+impl Run<'_> {
+    /// Checks whether it may run now, and has `start` run it.
+    pub(super) fn run(
+        &self,
+        engine: &Engine,
+        view: &mut View<'_>,
+        effects: &mut Effects,
+        mode: Mode,
+        start: impl FnOnce(&Vm, &mut dyn Caller) -> CommandResult,
+    ) -> Result<Reply, ScriptError> {
+        let (host, flags) = (view.host(), self.flags);
+        if flags.is_some_and(|flags| !flags.no_writes && mode == Mode::ReadOnly) {
+            return Err(CommandError::known(
+                "ERR Can not execute a script with write flag using *_ro command.",
+            )
+            .into());
+        }
+        if flags.is_some_and(|flags| !flags.allow_oom && !flags.no_writes)
+            && host.is_out_of_memory()
+        {
+            return Err(CommandError::known(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > \
+                 'maxmemory'",
+            )
+            .into());
+        }
+        let read_only = mode == Mode::ReadOnly || flags.is_some_and(|flags| flags.no_writes);
+        let selected = view.db();
+        host.script_progress(ScriptProgress::Begin(self.kind))?;
+        let mut caller = ScriptCaller {
+            engine,
+            view,
+            effects,
+            args: self.args,
+            reach: self.reach,
+            read_only,
+            may_exceed_memory: flags.is_some_and(|flags| flags.allow_oom),
+            followed: host.follows_scripts(),
+            published: false,
+            starts_again: false,
+        };
+        let result = with_vm(engine.keyspace().limits(), |vm| start(vm, &mut caller));
+        let starts_again = caller.starts_again;
+        // The script's end is told whatever became of it.
+        let ended = host.script_progress(ScriptProgress::End);
+        view.select(selected);
+        effects.wait = None;
+        if starts_again {
+            return Err(ScriptError::NeedsEverything);
+        }
+        ended?;
+        Ok(result?)
     }
-    if flags.is_some_and(|flags| !flags.allow_oom && !flags.no_writes) && host.is_out_of_memory() {
-        return Err(CommandError::known(
-            "OOM allow-oom flag is not set on the script, can not run it when used memory > \
-             'maxmemory'",
-        )
-        .into());
-    }
-    let read_only = mode == Mode::ReadOnly || flags.is_some_and(|flags| flags.no_writes);
-    let selected = view.db();
-    host.script_progress(ScriptProgress::Begin)?;
-    let mut caller = ScriptCaller {
-        engine,
-        view,
-        effects,
-        script,
-        read_only,
-        may_exceed_memory: flags.is_some_and(|flags| flags.allow_oom),
-        followed: host.follows_scripts(),
-        published: false,
-        starts_again: false,
-    };
-    let result = with_vm(engine, |vm| vm.run(sha, &script.body, keys, argv, &mut caller));
-    let starts_again = caller.starts_again;
-    // The script's end is told whatever became of it.
-    let ended = host.script_progress(ScriptProgress::End);
-    view.select(selected);
-    effects.wait = None;
-    if starts_again {
-        return Err(ScriptError::NeedsEverything);
-    }
-    ended?;
-    Ok(result?)
 }
 
 /// What a running script reaches of the engine.
@@ -204,7 +237,9 @@ struct ScriptCaller<'a, 'k> {
     engine: &'a Engine,
     view: &'a mut View<'k>,
     effects: &'a mut Effects,
-    script: &'a Script,
+    /// The whole command that began it.
+    args: Args<'a>,
+    reach: &'a Reach,
     read_only: bool,
     may_exceed_memory: bool,
     /// The host wants to know of every call.
@@ -288,7 +323,7 @@ impl ScriptCaller<'_, '_> {
         if held {
             return Ok(());
         }
-        self.script.touches_undeclared();
+        self.reach.note_undeclared();
         if !self.view.wrote() && !self.published {
             self.starts_again = true;
             return Err(CommandError::known("ERR the script starts again"));
@@ -365,7 +400,8 @@ impl Caller for ScriptCaller<'_, '_> {
             return Interrupt::Kill(CommandError::known("ERR the script starts again"));
         }
         let wrote = self.view.wrote();
-        match self.view.host().script_progress(ScriptProgress::Running { instructions, wrote }) {
+        let progress = ScriptProgress::Running { instructions, wrote, args: self.args };
+        match self.view.host().script_progress(progress) {
             Ok(()) => Interrupt::Continue,
             Err(error) => Interrupt::Kill(error),
         }
@@ -375,26 +411,26 @@ impl Caller for ScriptCaller<'_, '_> {
 }
 
 /// The keys of a script call: a count at argument 2, the keys behind it.
-const KEYS: &[KeySpec] = &[KeySpec {
+pub(super) const KEYS: &[KeySpec] = &[KeySpec {
     begin: Begin::Index(2),
     find: Find::Count { at: 0, first: 1, step: 1 },
     access: Access::Update,
 }];
 
-const READ_KEYS: &[KeySpec] = &[KeySpec {
+pub(super) const READ_KEYS: &[KeySpec] = &[KeySpec {
     begin: Begin::Index(2),
     find: Find::Count { at: 0, first: 1, step: 1 },
     access: Access::Read,
 }];
 
-const FLAGS: Flags = Flags::NOSCRIPT
+pub(super) const FLAGS: Flags = Flags::NOSCRIPT
     .with(Flags::STALE)
     .with(Flags::SKIP_MONITOR)
     .with(Flags::NO_ASYNC_LOADING)
     .with(Flags::MAY_REPLICATE)
     .with(Flags::MOVABLE_KEYS);
 
-const RO_FLAGS: Flags = Flags::NOSCRIPT
+pub(super) const RO_FLAGS: Flags = Flags::NOSCRIPT
     .with(Flags::STALE)
     .with(Flags::SKIP_MONITOR)
     .with(Flags::NO_ASYNC_LOADING)

@@ -1,7 +1,7 @@
 //! The record of a change, as a journal keeps it and replays it.
 //!
-//! `[now, i64 LE] [number of calls] [call]*`, a call `[db] [flags] [seed, u64 LE]? [number of
-//! arguments] ([length] [bytes])*`; numbers are seven bits per byte, least first. A record
+//! `[now, i64 LE] [number of calls] [call]*`, a call `[db] [flags] [seed, u64 LE]? [token]?
+//! [number of arguments] ([length] [bytes])*`; numbers are seven bits per byte, least first. A record
 //! holds the calls of one command, transaction or script that changed something, with the time
 //! they ran at and what they drew random numbers from: run again in order they change the same.
 //! Scripts are recorded by the calls they made, so that a replay needs no interpreter.
@@ -14,6 +14,8 @@ use crate::time::{DbIndex, UnixMillis};
 const HAS_SEED: u8 = 1;
 /// The call did not count as a use of its keys.
 const LEAVES_USE: u8 = 2;
+/// The call was given a fencing token.
+const HAS_TOKEN: u8 = 4;
 
 /// One call that changed something.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +24,8 @@ pub struct Call<'a> {
     pub db: DbIndex,
     /// What it drew from, if it drew.
     pub seed: Option<u64>,
+    /// The fencing token it was given.
+    pub token: Option<u64>,
     /// Whether it counted as a use of its keys.
     pub touch: Touch,
     /// Its arguments, the name first.
@@ -81,15 +85,34 @@ fn write_call(call: &Call<'_>, out: &mut Vec<u8>) {
     if call.touch == Touch::Leaves {
         flags |= LEAVES_USE;
     }
+    if call.token.is_some() {
+        flags |= HAS_TOKEN;
+    }
     out.push(flags);
     if let Some(seed) = call.seed {
         out.extend_from_slice(&seed.to_le_bytes());
+    }
+    if let Some(token) = call.token {
+        write_number(token, out);
     }
     write_number(call.args.len() as u64, out);
     for arg in call.args {
         write_number(arg.len() as u64, out);
         out.extend_from_slice(arg);
     }
+}
+
+/// What a call ran under, but for the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The database it ran in.
+    pub db: DbIndex,
+    /// What it drew from, if it drew.
+    pub seed: Option<u64>,
+    /// The fencing token it was given.
+    pub token: Option<u64>,
+    /// Whether it counted as a use of its keys.
+    pub touch: Touch,
 }
 
 /// The calls of a record, read one by one.
@@ -120,10 +143,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When the record is damaged.
     #[allow(clippy::result_unit_err)]
-    pub fn next_call(
-        &mut self,
-        args: &mut Vec<&'a [u8]>,
-    ) -> Result<Option<(DbIndex, Option<u64>, Touch)>, ()> {
+    pub fn next_call(&mut self, args: &mut Vec<&'a [u8]>) -> Result<Option<Facts>, ()> {
         if self.left == 0 {
             return if self.rest.is_empty() { Ok(None) } else { Err(()) };
         }
@@ -131,12 +151,16 @@ impl<'a> Reader<'a> {
         self.read_call(args).map(Some).ok_or(())
     }
 
-    fn read_call(&mut self, args: &mut Vec<&'a [u8]>) -> Option<(DbIndex, Option<u64>, Touch)> {
+    fn read_call(&mut self, args: &mut Vec<&'a [u8]>) -> Option<Facts> {
         let db = DbIndex(u16::try_from(read_number(&mut self.rest)?).ok()?);
         let flags = take(&mut self.rest, 1)?[0];
         let seed = match flags & HAS_SEED {
             0 => None,
             _ => Some(u64::from_le_bytes(*take(&mut self.rest, 8)?.first_chunk()?)),
+        };
+        let token = match flags & HAS_TOKEN {
+            0 => None,
+            _ => Some(read_number(&mut self.rest)?),
         };
         let touch = if flags & LEAVES_USE == 0 { Touch::Counts } else { Touch::Leaves };
         args.clear();
@@ -144,7 +168,7 @@ impl<'a> Reader<'a> {
             let len = usize::try_from(read_number(&mut self.rest)?).ok()?;
             args.push(take(&mut self.rest, len)?);
         }
-        (!args.is_empty()).then_some((db, seed, touch))
+        (!args.is_empty()).then_some(Facts { db, seed, token, touch })
     }
 }
 
@@ -175,10 +199,12 @@ mod tests {
         let first = Call {
             db: DbIndex(3),
             seed: Some(u64::MAX),
+            token: Some(300),
             touch: Touch::Leaves,
             args: &[b"SPOP", b"key", &[7; 300]],
         };
-        let second = Call { db: DbIndex(0), seed: None, touch: Touch::Counts, args: &[b"DEL"] };
+        let second =
+            Call { db: DbIndex(0), seed: None, token: None, touch: Touch::Counts, args: &[b"DEL"] };
         let mut changes = Changes::default();
         changes.push(&first);
         changes.push(&second);
@@ -189,7 +215,8 @@ mod tests {
         let mut args = Vec::new();
         for call in [first, second] {
             let read = reader.next_call(&mut args).expect("it is whole").expect("it is there");
-            assert_eq!(read, (call.db, call.seed, call.touch));
+            let Call { db, seed, token, touch, .. } = call;
+            assert_eq!(read, Facts { db, seed, token, touch });
             assert_eq!(args, call.args);
         }
         assert_eq!(reader.next_call(&mut args), Ok(None));

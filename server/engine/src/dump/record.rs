@@ -12,6 +12,7 @@ use super::value::{Decoded, Form, encode, kind_of};
 use crate::raw::{Record, Value};
 use crate::time::{DbIndex, UnixMillis};
 use crate::value::Object;
+use crate::value::lock::{Lock, codec};
 
 /// RDB's marks before something other than a value. Persisted: never to be renumbered.
 pub mod opcode {
@@ -44,6 +45,10 @@ pub const AUX_KEYS: &[u8] = b"holdfast-keys";
 /// The AUX field before a hash: how many fields expire, then each with its expiry as i64 LE.
 pub const AUX_FIELD_EXPIRIES: &[u8] = b"holdfast-field-expiries";
 
+/// The AUX field of a lock: its version u64, the length of its key u32, the key, and the lock as
+/// `value::lock::codec` writes it. Redis has no such values, and reads it over.
+pub const AUX_LOCK: &[u8] = b"holdfast-lock";
+
 /// Whether the versions that WATCH compares travel with the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -61,6 +66,8 @@ pub struct Chunk {
     detail: Detail,
     forms: Vec<u8>,
     versions: Vec<u8>,
+    /// How many of the keys are locks, of which neither form nor version stands beside.
+    locks: usize,
     keys: Sink,
 }
 
@@ -71,19 +78,19 @@ impl Chunk {
     /// No keys yet, to be written to `sink`.
     #[must_use]
     pub fn new(db: DbIndex, detail: Detail, sink: Sink) -> Self {
-        Self { db, detail, forms: Vec::new(), versions: Vec::new(), keys: sink }
+        Self { db, detail, forms: Vec::new(), versions: Vec::new(), locks: 0, keys: sink }
     }
 
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.forms.len()
+        self.forms.len() + self.locks
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.forms.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of the keys.
@@ -94,6 +101,12 @@ impl Chunk {
 
     /// Adds a key.
     pub fn push(&mut self, record: &Record) {
+        if let Value::Object(object) = record.value()
+            && let Some(lock) = Lock::of(object)
+        {
+            self.push_lock(record, lock);
+            return;
+        }
         self.forms.push(Form::of_record(record) as u8);
         if self.detail == Detail::Replica {
             self.versions.extend_from_slice(&record.version().to_le_bytes()[..VERSION_LEN]);
@@ -121,9 +134,21 @@ impl Chunk {
         encode(record, &mut self.keys);
     }
 
+    fn push_lock(&mut self, record: &Record, lock: Lock<'_>) {
+        let mut told = record.version().to_le_bytes().to_vec();
+        told.extend_from_slice(&(record.key().len() as u32).to_le_bytes());
+        told.extend_from_slice(record.key());
+        codec::encode(lock, record.expires_at().unwrap_or(UnixMillis(i64::MAX)), &mut told);
+        self.locks += 1;
+        self.keys.byte(opcode::AUX);
+        self.keys.string(AUX_LOCK);
+        self.keys.string(&told);
+    }
+
     /// Takes over the keys of another chunk of this database.
     pub fn append(&mut self, other: &Self) {
         debug_assert_eq!(self.db, other.db);
+        self.locks += other.locks;
         self.forms.extend_from_slice(&other.forms);
         self.versions.extend_from_slice(&other.versions);
         self.keys.raw(&other.keys.bytes);
@@ -153,6 +178,7 @@ impl Chunk {
         self.db = db;
         self.forms.clear();
         self.versions.clear();
+        self.locks = 0;
         self.keys.bytes.clear();
     }
 }
@@ -226,6 +252,19 @@ pub fn set_field_expiries(value: &mut Decoded, told: &[u8]) -> Result<(), DumpEr
         hash.set_field_expiry(&field, Some(UnixMillis(at)));
     }
     if source.inner().is_empty() { Ok(()) } else { Err(BAD) }
+}
+
+/// The lock that an [`AUX_LOCK`] field tells, and its version.
+///
+/// # Errors
+/// When the field is damaged.
+pub fn read_lock(told: &[u8]) -> Result<(Record, u64), DumpError> {
+    const BAD: DumpError = DumpError::Damaged("the field holdfast-lock is not valid");
+    let (version, rest) = told.split_first_chunk::<8>().ok_or(BAD)?;
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or(BAD)?;
+    let (key, lock) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or(BAD)?;
+    let (object, ends_at) = codec::decode(lock).ok_or(BAD)?;
+    Ok((Record::object(key, object, Some(ends_at)), u64::from_le_bytes(*version)))
 }
 
 /// Reads over a module's data, which tells its own structure.

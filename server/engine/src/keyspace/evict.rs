@@ -5,7 +5,7 @@
 //! like any other.
 //! Source: <https://redis.io/docs/latest/develop/reference/eviction/>
 
-use super::{Keyspace, SHARDS, Side};
+use super::{Keyspace, SHARDS, Side, is_lock};
 use crate::access;
 use crate::context::ACCESS_CLOCK_MASK;
 use crate::random::next;
@@ -116,6 +116,10 @@ impl Keyspace {
                 let share = samples.div_ceil(4).min(left);
                 let mut offer = |record: &Record| {
                     left -= 1;
+                    // A lock that its holder counts on never goes.
+                    if is_lock(record) {
+                        return;
+                    }
                     drawn += 1;
                     pool.offer(candidate(DbIndex(index as u16), record, first, now, start));
                 };
@@ -147,7 +151,7 @@ impl Keyspace {
             First::Soonest => side.inner().first_expiry()?,
             _ => {
                 let mut near = iterate_from(table, random as usize).take(LOOKED_AT_MAX);
-                match near.find(|record| record.expires_at().is_some()) {
+                match near.find(|record| record.expires_at().is_some() && !is_lock(record)) {
                     Some(record) => return Some(record),
                     None => side.inner().expiry_near(random)?,
                 }
@@ -156,7 +160,13 @@ impl Keyspace {
         let found = table.get(hash, |(record, _)| {
             record.expires_at() == Some(at) && self.hash(record.key()) == hash
         });
-        found.map(|(record, _)| record)
+        let found = found.map(|(record, _)| record);
+        if found.is_none_or(|record| !is_lock(record)) {
+            return found;
+        }
+        // Behind a lock: any other that expires.
+        let mut near = iterate_from(table, random as usize).take(LOOKED_AT_MAX);
+        near.find(|record| record.expires_at().is_some() && !is_lock(record))
     }
 }
 

@@ -4,9 +4,9 @@
 //! expires. This room only gives the memory back, a bounded number of keys per lock, so that a
 //! million keys due at once stall nobody.
 
-use super::view::drop_later;
+use super::view::bury_expired;
 use super::{Keyspace, scan::SCAN_INDEX_IDLE_MS};
-use crate::effects::{Effects, EventClass};
+use crate::effects::Effects;
 use crate::time::{DbIndex, UnixMillis};
 
 /// Keys removed from one shard per lock: a few microseconds.
@@ -51,9 +51,7 @@ impl Keyspace {
                         record.expires_at() == Some(at) && self.hash(record.key()) == hash
                     });
                     if let Some((record, _)) = expired {
-                        effects.expired_keys += 1;
-                        effects.event(EventClass::EXPIRED, "expired", db_index, record.key());
-                        drop_later(record, effects);
+                        bury_expired(self, record, db_index, effects);
                     }
                 }
                 side.note_next(&inner);
@@ -103,9 +101,7 @@ impl Keyspace {
             table.remove_entry(hash, |(record, _)| record.key() == key && record.is_expired(now));
         if let Some((record, _)) = expired {
             found.sides[shard].move_expiry(hash, record.expires_at(), None);
-            effects.expired_keys += 1;
-            effects.event(EventClass::EXPIRED, "expired", db, key);
-            drop_later(record, effects);
+            bury_expired(self, record, db, effects);
         }
     }
 

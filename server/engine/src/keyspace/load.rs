@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{Keyspace, LockMode, Marks, Place, Plan, SHARDS, View, hooks};
+use super::{Keyspace, Libraries, LockMode, Marks, Place, Plan, SHARDS, View, hooks};
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
@@ -83,7 +83,7 @@ impl Keyspace {
         }
     }
 
-    /// Forgets every key and every mark.
+    /// Forgets every key, every mark and every library.
     ///
     /// # Errors
     /// When a script holds shards for too long.
@@ -99,6 +99,7 @@ impl Keyspace {
                 side.set_marks(&[0; 64]);
             }
         }
+        self.set_libraries(Libraries::default());
         Ok(effects)
     }
 

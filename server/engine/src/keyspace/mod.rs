@@ -8,8 +8,10 @@
 
 mod evict;
 mod expiry;
+mod libraries;
 mod load;
 mod lock;
+pub mod locks;
 mod scan;
 mod side;
 mod snapshot;
@@ -17,18 +19,21 @@ mod view;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use dashmap::DashMap;
 use foldhash::SharedSeed;
 use foldhash::fast::{FixedState, FoldHasher};
 
 pub use evict::{Among, Candidate, First, Pool};
+pub use libraries::{Function, Libraries, Library};
 pub use lock::{LockMode, Place, Plan};
+pub use locks::Locks;
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
 pub(crate) use snapshot::hooks;
 pub use snapshot::{Marks, SizeAtCut, Snapshot, SnapshotError};
+pub(crate) use view::is_lock;
 pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
@@ -43,6 +48,7 @@ const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 /// All databases of a node.
 pub struct Keyspace {
     limits: Limits,
+    locks: Locks,
     dbs: Box<[OnceLock<Db>]>,
     seed: u64,
     /// The hasher's constants, of our own: with those of the library anyone can choose keys that
@@ -55,6 +61,7 @@ pub struct Keyspace {
     hooks: AtomicU8,
     snapshotting: AtomicBool,
     orphans: Mutex<Vec<snapshot::Orphan>>,
+    libraries: RwLock<Arc<Libraries>>,
 }
 
 /// One database.
@@ -91,6 +98,7 @@ impl Keyspace {
     pub fn new(databases: u16, seed: u64) -> Self {
         Self {
             limits: Limits::default(),
+            locks: Locks::default(),
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             seed,
             shared: SharedSeed::from_u64(seed),
@@ -98,6 +106,7 @@ impl Keyspace {
             hooks: AtomicU8::new(0),
             snapshotting: AtomicBool::new(false),
             orphans: Mutex::default(),
+            libraries: RwLock::default(),
         }
     }
 
@@ -105,6 +114,12 @@ impl Keyspace {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The token counter and the leases.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     /// How many databases there are.
@@ -231,7 +246,9 @@ impl Keyspace {
     }
 
     fn sum_up(&self, now: UnixMillis, digest: impl Fn(u64, &Record) -> u64) -> u64 {
-        let mut sum = 0u64;
+        let mut hasher = FixedState::with_seed(0).build_hasher();
+        self.locks.digest(now, &mut hasher);
+        let mut sum = hasher.finish();
         for (index, db) in self.dbs.iter().enumerate() {
             let Some(db) = db.get() else { continue };
             for shard in db.map.shards() {

@@ -9,11 +9,11 @@
 //! Invariant: a key of the cut is emitted exactly once: by the walk, by its first change, or
 //! with the table of a flushed shard.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::lock::HeldShard;
-use super::{Keyspace, LockMode, Place, Plan, SHARDS};
+use super::{Keyspace, Libraries, LockMode, Place, Plan, SHARDS};
 use crate::collections::FixedMap;
 use crate::dump::Sink;
 use crate::dump::record::{Chunk, Detail};
@@ -152,6 +152,9 @@ pub struct Snapshot<'k> {
     detail: Detail,
     sizes: Vec<SizeAtCut>,
     marks: Vec<Marks>,
+    /// The token counter and the leases, see `Locks::save`.
+    locks: Vec<u8>,
+    libraries: Arc<Libraries>,
     /// Captures that are not yet emitted.
     left: usize,
     next: Place,
@@ -204,13 +207,27 @@ impl Keyspace {
             side.inner().capture = Some(Capture::new(db, detail));
             left += 1;
         }
+        let locks = self.locks.save();
+        let libraries = self.libraries();
         at_cut();
         self.hooks.fetch_or(hooks::CAPTURE, Ordering::Release);
         drop(held);
         let db = DbIndex(0);
         let chunk = Chunk::new(db, detail, sink);
         let next = Place { db, shard: 0 };
-        Ok(Snapshot { keyspace: self, detail, sizes, marks, left, next, large: Vec::new(), chunk })
+        let large = Vec::new();
+        Ok(Snapshot {
+            keyspace: self,
+            detail,
+            sizes,
+            marks,
+            locks,
+            libraries,
+            left,
+            next,
+            large,
+            chunk,
+        })
     }
 
     /// Takes over a shard's table that is being flushed, if a snapshot still needs it.
@@ -230,6 +247,18 @@ impl Snapshot<'_> {
     #[must_use]
     pub fn marks(&self) -> &[Marks] {
         &self.marks
+    }
+
+    /// The token counter and the leases, as `Locks::restore` takes them.
+    #[must_use]
+    pub fn locks(&self) -> &[u8] {
+        &self.locks
+    }
+
+    /// The libraries of functions.
+    #[must_use]
+    pub fn libraries(&self) -> &Libraries {
+        &self.libraries
     }
 
     /// Whether versions travel with the keys.

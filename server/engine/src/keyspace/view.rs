@@ -5,13 +5,14 @@
 //! side in step. Handlers never lock; a key outside the locked shards is our own bug.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
 use super::snapshot::save_before_change;
-use super::{Keyspace, LockMode, Place, Plan, SHARDS, hooks};
+use super::{Keyspace, Libraries, LockMode, Locks, Place, Plan, SHARDS, hooks, locks};
 use crate::access::Uses;
 use crate::command::Args;
 use crate::context::{Context, Touch};
@@ -23,6 +24,7 @@ use crate::limits::Limits;
 use crate::raw::{Record, StringValue, Table, Value, iterate};
 use crate::time::{DbIndex, UnixMillis};
 use crate::value::Object;
+use crate::value::lock::Lock;
 
 /// Freeing a value of more steps than this is left to where no one waits.
 const FREE_EFFORT_INLINE: usize = 64;
@@ -70,6 +72,8 @@ pub struct View<'k> {
     hooks: u8,
     /// What the calls of a script or transaction changed, for the journal.
     changes: Changes,
+    /// The token that the current call was given, 0 for none.
+    drawn: Cell<u64>,
 }
 
 impl<'k> View<'k> {
@@ -89,6 +93,7 @@ impl<'k> View<'k> {
         Ok(Self {
             hooks: keyspace.hooks_for(mode),
             changes: Changes::default(),
+            drawn: Cell::new(0),
             keyspace,
             held,
             host,
@@ -138,6 +143,38 @@ impl<'k> View<'k> {
     #[must_use]
     pub fn limits(&self) -> &'k Limits {
         self.keyspace.limits()
+    }
+
+    /// The token counter and the leases.
+    #[must_use]
+    pub fn locks(&self) -> &'k Locks {
+        self.keyspace.locks()
+    }
+
+    /// A fencing token greater than all before; the journal records which.
+    #[must_use]
+    pub fn draw_token(&self) -> u64 {
+        let token = self.locks().next_token();
+        self.drawn.set(token);
+        token
+    }
+
+    /// Notes a change of the state that is none of a key (a lease).
+    pub fn note_write(&mut self) {
+        self.wrote = true;
+    }
+
+    /// The libraries of functions.
+    #[must_use]
+    pub fn libraries(&self) -> Arc<Libraries> {
+        self.keyspace.libraries()
+    }
+
+    /// Puts others in their place.
+    pub fn set_libraries(&mut self, libraries: Libraries) {
+        assert!(self.covers_all(), "Invariant: libraries change while every shard is held");
+        self.wrote = true;
+        self.keyspace.set_libraries(libraries);
     }
 
     /// The world outside.
@@ -306,7 +343,8 @@ impl<'k> View<'k> {
         if self.wrote {
             let seed = (self.random.get() != seed).then_some(seed);
             let touch = self.context.touch;
-            self.changes.push(&JournalCall { db, seed, touch, args });
+            let token = Some(self.drawn.take()).filter(|token| *token != 0);
+            self.changes.push(&JournalCall { db, seed, token, touch, args });
         }
         self.wrote |= wrote;
         result
@@ -326,7 +364,8 @@ impl<'k> View<'k> {
         if self.wrote {
             let Context { db, now, touch, .. } = self.context;
             let seed = (self.random.get() != self.context.seed).then_some(self.context.seed);
-            let call = JournalCall { db, seed, touch, args };
+            let token = Some(self.drawn.get()).filter(|token| *token != 0);
+            let call = JournalCall { db, seed, token, touch, args };
             self.host.journal(&mut |out| write_single(now, &call, out));
         }
     }
@@ -594,7 +633,7 @@ impl<'k> View<'k> {
 
     #[cold]
     fn remove_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) {
-        let db = self.context.db;
+        let (db, keyspace) = (self.context.db, self.keyspace);
         let shard = self.shard_mut(hash);
         let removed = shard.guard.table_mut().remove_entry(hash, |(record, _)| record.key() == key);
         if let Some((record, _)) = removed {
@@ -603,13 +642,11 @@ impl<'k> View<'k> {
                 record.expires_at(),
                 None,
             );
-            effects.expired_keys += 1;
-            effects.event(EventClass::EXPIRED, "expired", db, key);
-            drop_later(record, effects);
+            bury_expired(keyspace, record, db, effects);
         }
     }
 
-    /// Sets a key to a string, whatever it held, with this expiry or none.
+    /// Sets a key that is no lock to a string, whatever it held, with this expiry or none.
     pub fn set_string(
         &mut self,
         key: &[u8],
@@ -617,6 +654,18 @@ impl<'k> View<'k> {
         expires_at: Option<UnixMillis>,
         effects: &mut Effects,
     ) {
+        let set = self.try_set_string(key, value, expires_at, effects);
+        debug_assert!(set, "Invariant: who sets any key has seen that it is no lock");
+    }
+
+    /// As [`View::set_string`], but leaves a lock as it is; whether it was set.
+    pub fn try_set_string(
+        &mut self,
+        key: &[u8],
+        value: StringValue<'_>,
+        expires_at: Option<UnixMillis>,
+        effects: &mut Effects,
+    ) -> bool {
         let hash = self.keyspace.hash(key);
         let (context, uses) = (self.context, self.uses());
         self.wrote = true;
@@ -628,6 +677,9 @@ impl<'k> View<'k> {
             let simple = before.is_none() || before.is_some_and(|at| at > context.now);
             if simple {
                 if before != expires_at || !record.overwrite(value) {
+                    if is_lock(record) {
+                        return false;
+                    }
                     let mut next = Record::string(key, value, expires_at);
                     next.touch(uses.after(record.access()));
                     std::mem::swap(record, &mut next);
@@ -642,11 +694,12 @@ impl<'k> View<'k> {
                     record.set_version(context.sequence);
                     record.touch(uses.after(record.access()));
                 }
-                return;
+                return true;
             }
             self.remove_expired(key, hash, effects);
         }
         self.insert_new(hash, Record::string(key, value, expires_at), effects);
+        true
     }
 
     /// Puts an object in the place of whatever the key held.
@@ -721,6 +774,9 @@ impl<'k> View<'k> {
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
         self.wrote = true;
+        if self.host.has_lock_waiters() {
+            effects.ready(self.context.db, key);
+        }
         Some(record)
     }
 
@@ -865,6 +921,33 @@ fn swap_shards(
         side.set_scanning(false);
         side.note_next(inner);
     }
+}
+
+/// Whether a record is a lock.
+pub(crate) fn is_lock(record: &Record) -> bool {
+    matches!(record.value(), Value::Object(Object::ShortLock(_) | Object::Lock(_)))
+}
+
+/// Tells of a record that has expired, and drops it.
+pub(super) fn bury_expired(
+    keyspace: &Keyspace,
+    record: Record,
+    db: DbIndex,
+    effects: &mut Effects,
+) {
+    effects.expired_keys += 1;
+    effects.event(EventClass::EXPIRED, "expired", db, record.key());
+    if let Value::Object(object) = record.value()
+        && let Some(lock) = Lock::of(object)
+    {
+        // Those that were left: earlier ones have been told when they were removed.
+        let left = lock.holders(UnixMillis(i64::MAX), UnixMillis(i64::MIN)).count();
+        locks::count(&keyspace.locks().counts.expired, left);
+        for _ in 0..left {
+            effects.event(EventClass::LOCK, "lock.expired", db, record.key());
+        }
+    }
+    drop_later(record, effects);
 }
 
 /// Drops a record, or leaves that to where no one waits if it takes long.

@@ -182,6 +182,22 @@ unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
                 }
                 ffi::lua_setfield(state, -2, c"map".as_ptr());
             }
+            Reply::Record(fields) if resp3 => {
+                open(state);
+                for (name, value) in fields {
+                    push_bytes(state, name.as_bytes());
+                    push_reply(state, value, resp3);
+                    set_entry(state);
+                }
+                ffi::lua_setfield(state, -2, c"map".as_ptr());
+            }
+            Reply::Record(fields) => {
+                ffi::lua_createtable(state, table_room(fields.len()), 0);
+                for (i, (_, value)) in fields.iter().enumerate() {
+                    push_reply(state, value, resp3);
+                    ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
+                }
+            }
             Reply::Pairs(entries) if resp3 => {
                 ffi::lua_createtable(state, table_room(entries.len()), 0);
                 for (i, (first, second)) in entries.iter().enumerate() {

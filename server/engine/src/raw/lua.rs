@@ -30,6 +30,10 @@ static KILL_MARK: u8 = 0;
 /// Its address is the registry key of the [`Shared`] pointer, for the hook has no upvalues.
 static SHARED_KEY: u8 = 1;
 
+/// The names of chunks, which stand in messages.
+const SCRIPT_SOURCE: &CStr = c"@user_script";
+const FUNCTION_SOURCE: &CStr = c"@user_function";
+
 /// What a run shares with the callbacks registered in its interpreter.
 pub(crate) struct Shared {
     /// The caller of the script that runs now.
@@ -98,6 +102,38 @@ pub(crate) enum Failure {
     },
 }
 
+/// What a chunk is compiled as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ChunkKind {
+    /// A script of EVAL.
+    Script,
+    /// The code of a library of functions.
+    Library,
+}
+
+/// How a chunk is entered.
+#[derive(Debug)]
+pub(crate) enum Entry<'a> {
+    /// As a script, with KEYS and ARGV in its globals.
+    Script {
+        /// `KEYS`
+        keys: &'a [&'a [u8]],
+        /// `ARGV`
+        argv: &'a [&'a [u8]],
+    },
+    /// As a library that is to tell what functions it registers.
+    Load,
+    /// As a library of which one function is to be called.
+    Function {
+        /// The function, spelt as it was registered.
+        name: &'a [u8],
+        /// Its first argument.
+        keys: &'a [&'a [u8]],
+        /// Its second.
+        argv: &'a [&'a [u8]],
+    },
+}
+
 /// A compiled script's place in the interpreter's registry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ChunkRef(c_int);
@@ -119,6 +155,10 @@ pub(super) struct Refs {
     globals: c_int,
     keys: c_int,
     argv: c_int,
+    /// The prelude's functions that run a library, and the environment of its code.
+    load_library: c_int,
+    call_function: c_int,
+    library_env: c_int,
     pub(super) fields: [c_int; FIELDS.len()],
 }
 
@@ -169,16 +209,40 @@ impl Bridge {
         Ok(Self { lua: lua.clone(), state, shared, refs })
     }
 
-    /// Compiles `body` as a script.
+    /// Takes over what the prelude made to run libraries.
+    pub(crate) fn set_library_entries(
+        &mut self,
+        load: &mlua::Function,
+        call: &mlua::Function,
+        env: &mlua::Table,
+    ) -> mlua::Result<()> {
+        let out = &raw mut self.refs;
+        // SAFETY: `exec_raw` runs the closure in protected mode with the three values on top of
+        // the stack; it owns nothing. `refs` outlives the call.
+        unsafe {
+            self.lua.exec_raw::<()>((load, call, env), |state| {
+                (*out).library_env = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                (*out).call_function = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                (*out).load_library = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                ffi::lua_settop(state, 0);
+            })
+        }
+    }
+
+    /// Compiles `body`.
     ///
     /// # Errors
     /// Lua's message, without a code.
-    pub(crate) fn compile(&self, body: &[u8]) -> Result<ChunkRef, Vec<u8>> {
+    pub(crate) fn compile(&self, body: &[u8], kind: ChunkKind) -> Result<ChunkRef, Vec<u8>> {
         // Precompiled chunks can crash the interpreter; they never get that far.
         if body.first() == Some(&0x1b) {
             return Err(b"user_script:1: unexpected symbol near 'char(27)'".to_vec());
         }
-        let mut job = CompileJob { body, status: 0, chunk: 0 };
+        let env = match kind {
+            ChunkKind::Script => None,
+            ChunkKind::Library => Some(self.refs.library_env),
+        };
+        let mut job = CompileJob { body, env, chunk: 0 };
         // SAFETY: `cpcall` is protected mode; `job` outlives the call and owns nothing. On an
         // error one value is on top of the stack, which is read without raising and popped.
         unsafe {
@@ -207,8 +271,7 @@ impl Bridge {
     pub(crate) fn run(
         &self,
         chunk: ChunkRef,
-        keys: &[&[u8]],
-        argv: &[&[u8]],
+        entry: &Entry<'_>,
         instructions_per_interrupt: u32,
         memory_max: usize,
     ) -> Result<Reply, Failure> {
@@ -220,7 +283,7 @@ impl Bridge {
         shared.instructions.set(0);
         shared.instructions_per_interrupt.set(u64::from(instructions_per_interrupt));
         shared.kill.replace(None);
-        let frame = Frame { chunk, keys, argv, refs: &self.refs };
+        let frame = Frame { chunk, entry, refs: &self.refs };
         // SAFETY: `state` is the interpreter's main thread, idle between runs (`Vm` refuses to
         // run while running), with Lua's minimum of 20 free slots. `frame` outlives the call.
         // The pushes before `pcall` allocate nothing. Everything that can raise is inside it.
@@ -293,7 +356,8 @@ impl Bridge {
 
 struct CompileJob<'a> {
     body: &'a [u8],
-    status: c_int,
+    /// The environment of a library's code.
+    env: Option<c_int>,
     chunk: c_int,
 }
 
@@ -301,14 +365,14 @@ unsafe extern "C-unwind" fn compile_protected(state: *mut lua_State) -> c_int {
     // SAFETY: argument 1 is the job `compile` passed; protected mode; nothing owned here.
     unsafe {
         let job = &mut *ffi::lua_touserdata(state, 1).cast::<CompileJob<'_>>();
-        job.status = ffi::luaL_loadbuffer(
-            state,
-            job.body.as_ptr().cast::<c_char>(),
-            job.body.len(),
-            c"@user_script".as_ptr(),
-        );
-        if job.status != 0 {
+        let (text, len) = (job.body.as_ptr().cast::<c_char>(), job.body.len());
+        let source = if job.env.is_some() { FUNCTION_SOURCE } else { SCRIPT_SOURCE };
+        if ffi::luaL_loadbuffer(state, text, len, source.as_ptr()) != 0 {
             ffi::lua_error(state);
+        }
+        if let Some(env) = job.env {
+            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, env.into());
+            ffi::lua_setfenv(state, -2);
         }
         job.chunk = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
         0
@@ -317,24 +381,44 @@ unsafe extern "C-unwind" fn compile_protected(state: *mut lua_State) -> c_int {
 
 struct Frame<'a> {
     chunk: ChunkRef,
-    keys: &'a [&'a [u8]],
-    argv: &'a [&'a [u8]],
+    entry: &'a Entry<'a>,
     refs: &'a Refs,
 }
 
-/// Sets KEYS and ARGV and calls the script; runs in protected mode.
+/// Calls the chunk as its entry says; runs in protected mode.
 unsafe extern "C-unwind" fn enter(state: *mut lua_State) -> c_int {
     // SAFETY: argument 1 is the frame `run` passed; only borrowed data is live.
     unsafe {
         let frame = &*ffi::lua_touserdata(state, 1).cast::<Frame<'_>>();
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, frame.refs.globals.into());
-        for (name, values) in [(frame.refs.keys, frame.keys), (frame.refs.argv, frame.argv)] {
-            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, name.into());
-            push_strings(state, values);
-            ffi::lua_rawset(state, -3);
+        let place = |place: c_int| {
+            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, place.into());
+        };
+        let refs = frame.refs;
+        match *frame.entry {
+            Entry::Script { keys, argv } => {
+                place(refs.globals);
+                for (name, values) in [(refs.keys, keys), (refs.argv, argv)] {
+                    place(name);
+                    push_strings(state, values);
+                    ffi::lua_rawset(state, -3);
+                }
+                place(frame.chunk.0);
+                ffi::lua_call(state, 0, 1);
+            }
+            Entry::Load => {
+                place(refs.load_library);
+                place(frame.chunk.0);
+                ffi::lua_call(state, 1, 1);
+            }
+            Entry::Function { name, keys, argv } => {
+                place(refs.call_function);
+                place(frame.chunk.0);
+                push_bytes(state, name);
+                push_strings(state, keys);
+                push_strings(state, argv);
+                ffi::lua_call(state, 4, 1);
+            }
         }
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, frame.chunk.0.into());
-        ffi::lua_call(state, 0, 1);
         1
     }
 }
@@ -363,7 +447,7 @@ unsafe extern "C-unwind" fn handler(state: *mut lua_State) -> c_int {
             }
             if ffi::lua_getinfo(state, c"Sl".as_ptr(), &raw mut info) != 0
                 && info.currentline > 0
-                && CStr::from_ptr(info.source) == c"@user_script"
+                && [SCRIPT_SOURCE, FUNCTION_SOURCE].contains(&CStr::from_ptr(info.source))
             {
                 shared.error_line.set(info.currentline);
                 break;

@@ -13,6 +13,7 @@ mod args;
 mod bit;
 mod cjson;
 mod cmsgpack;
+pub(crate) mod library;
 pub(crate) mod number;
 #[cfg(test)]
 mod oracle_tests;
@@ -28,7 +29,7 @@ mod tests;
 mod vm;
 
 pub use sha::Sha;
-pub use shebang::{ScriptFlags, Shebang};
+pub use shebang::Shebang;
 pub use vm::{Limits, Vm};
 
 use crate::{CommandError, Reply};

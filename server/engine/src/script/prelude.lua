@@ -1,4 +1,5 @@
--- Assembles what scripts see; runs once per interpreter. Returns the table of globals.
+-- Assembles what scripts see; runs once per interpreter. Returns the table of globals, the
+-- environment of libraries, and the functions that load a library and call one of its functions.
 --   raw       functions on Lua's C interface (crate::raw::lua)
 --   globals   the table behind the scripts' globals; KEYS and ARGV are set in it at every run
 --   standard  Lua's own globals
@@ -7,7 +8,8 @@
 local raw, globals, standard, ours, new_cjson = ...
 local error, type, next, setmetatable = standard.error, standard.type, standard.next, standard.setmetatable
 local loadstring, tostring, byte = standard.loadstring, standard.tostring, standard.string.byte
-local concat = standard.table.concat
+local concat, select = standard.table.concat, standard.select
+local find, lower = standard.string.find, standard.string.lower
 local resume, collectgarbage = standard.coroutine.resume, standard.collectgarbage
 local rethrow_kill = raw.rethrow_kill
 
@@ -154,4 +156,142 @@ string_meta.__metatable = readonly({ __index = globals.string })
 setmetatable(globals, { __index = raw.no_global })
 local visible = readonly(globals, readonly({ __index = raw.no_global }))
 globals._G = visible
-return visible
+
+-- Libraries of functions. Their code runs anew before every call, so that nothing which a call
+-- leaves behind outlives it. While it runs it sees only what registers functions and the log.
+local loading, quiet = false, false
+local registered, order
+
+local function fail(text) error({ err = 'ERR ' .. text }) end
+
+-- What a C function of Lua would take for a string.
+local function text_of(value)
+    if type(value) == 'string' then return value end
+    if type(value) == 'number' then return tostring(value) end
+end
+
+local known_flags = {
+    ['no-writes'] = true, ['allow-oom'] = true, ['allow-stale'] = true, ['no-cluster'] = true,
+    ['allow-cross-slot-keys'] = true,
+}
+local function flags_of(given)
+    local flags, i = {}, 1
+    while given[i] ~= nil do
+        local flag = text_of(given[i])
+        flag = flag and lower(flag)
+        if not known_flags[flag or ''] then fail('unknown flag given') end
+        flags[i] = flag
+        i = i + 1
+    end
+    return flags
+end
+
+local function named(arguments)
+    if type(arguments) ~= 'table' then
+        fail('calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).')
+    end
+    local name, callback, description, flags
+    for key, value in next, arguments do
+        key = text_of(key)
+        if not key then
+            fail('named argument key given to redis.register_function is not a string')
+        end
+        key = lower(key)
+        if key == 'function_name' then
+            name = text_of(value)
+            if not name then
+                fail('function_name argument given to redis.register_function must be a string')
+            end
+        elseif key == 'description' then
+            description = text_of(value)
+            if not description then
+                fail('description argument given to redis.register_function must be a string')
+            end
+        elseif key == 'callback' then
+            if type(value) ~= 'function' then
+                fail('callback argument given to redis.register_function must be a function')
+            end
+            callback = value
+        elseif key == 'flags' then
+            if type(value) ~= 'table' then
+                fail('flags argument to redis.register_function must be a table representing function flags')
+            end
+            flags = flags_of(value)
+        else
+            fail('unknown argument given to redis.register_function')
+        end
+    end
+    if not name then fail('redis.register_function must get a function name argument') end
+    if not callback then fail('redis.register_function must get a callback argument') end
+    return name, callback, description, flags
+end
+
+local function positional(name, callback)
+    name = text_of(name)
+    if not name then fail('first argument to redis.register_function must be a string') end
+    if type(callback) ~= 'function' then
+        fail('second argument to redis.register_function must be a function')
+    end
+    return name, callback
+end
+
+local function register_function(...)
+    if not loading then
+        fail('redis.register_function can only be called on FUNCTION LOAD command')
+    end
+    local count = select('#', ...)
+    if count < 1 or count > 2 then
+        fail('wrong number of arguments to redis.register_function')
+    end
+    local name, callback, description, flags = (count == 1 and named or positional)(...)
+    if not find(name, '^[%w_]+$') then
+        fail('Library names can only contain letters, numbers, or underscores(_) and must be at least one character long')
+    end
+    if registered[name] then fail('Function already exists in the library') end
+    registered[name] = callback
+    order[#order + 1] = { name, description or false, flags or {} }
+end
+
+local load_redis = copy(redis, [[
+    LOG_DEBUG LOG_VERBOSE LOG_NOTICE LOG_WARNING REDIS_VERSION REDIS_VERSION_NUM
+]])
+load_redis.register_function = register_function
+-- What a load logs is told when the library is loaded, not at every call.
+function load_redis.log(...) if not quiet then redis.log(...) end end
+local load_globals = setmetatable({
+    redis = readonly(setmetatable(load_redis, { __index = raw.no_global })),
+}, { __index = raw.no_global })
+
+local call_redis = {}
+for name, value in next, redis do call_redis[name] = value end
+for _, name in next, { 'replicate_commands', 'breakpoint', 'debug' } do call_redis[name] = nil end
+local call_globals = setmetatable({ redis = readonly(call_redis) }, { __index = globals })
+
+local library_meta = { __index = load_globals, __newindex = raw.readonly, __metatable = false }
+local library_env = setmetatable({}, library_meta)
+
+local function run_library(chunk)
+    registered, order, loading = {}, {}, true
+    library_meta.__index = load_globals
+    chunk()
+    loading = false
+    library_meta.__index = call_globals
+end
+
+local function load_library(chunk)
+    quiet = false
+    run_library(chunk)
+    registered = nil
+    return order
+end
+
+local function call_function(chunk, name, keys, argv)
+    globals.KEYS, globals.ARGV = nil, nil
+    quiet = true
+    run_library(chunk)
+    local callback = registered[name]
+    registered, order = nil, nil
+    return callback(keys, argv)
+end
+
+return visible, library_env, load_library, call_function

@@ -22,7 +22,7 @@ pub(crate) fn build(shared: &Rc<Shared>) -> mlua::Result<(Lua, Bridge)> {
     let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
     let raw = lua.create_table()?;
     let globals = lua.create_table()?;
-    let bridge = Bridge::new(&lua, Rc::clone(shared), &raw, &globals)?;
+    let mut bridge = Bridge::new(&lua, Rc::clone(shared), &raw, &globals)?;
 
     let standard = lua.globals();
     random::install(&lua, &standard.raw_get::<Table>("math")?, shared)?;
@@ -36,7 +36,9 @@ pub(crate) fn build(shared: &Rc<Shared>) -> mlua::Result<(Lua, Bridge)> {
     let new_cjson = lua.create_function(move |lua, ()| cjson::table(lua, &this))?;
 
     let prelude: Function = lua.load(PRELUDE).set_name("=prelude").into_function()?;
-    let visible: Table = prelude.call((raw, globals, standard, ours, new_cjson))?;
+    let (visible, library_env, load, call): (Table, Table, Function, Function) =
+        prelude.call((raw, globals, standard, ours, new_cjson))?;
     lua.set_globals(visible)?;
+    bridge.set_library_entries(&load, &call, &library_env)?;
     Ok((lua, bridge))
 }

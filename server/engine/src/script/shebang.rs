@@ -1,22 +1,7 @@
 //! The first line `#!lua flags=…` of a script: what it promises about itself.
 
 use crate::CommandError;
-
-/// Promises of a script, by which the engine decides whether it may run.
-/// Source: <https://redis.io/docs/latest/develop/interact/programmability/lua-api/#script-flags>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ScriptFlags {
-    /// The script writes nothing: it may run where writes may not.
-    pub no_writes: bool,
-    /// It may run above `maxmemory`.
-    pub allow_oom: bool,
-    /// It may run on a node with stale data.
-    pub allow_stale: bool,
-    /// It refuses to run in cluster mode.
-    pub no_cluster: bool,
-    /// Its keys may lie in several slots.
-    pub allow_cross_slot_keys: bool,
-}
+use crate::command::ScriptFlags;
 
 /// A script's body with its first line understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,29 +44,14 @@ impl<'a> Shebang<'a> {
                 return Err(CommandError::new(format!("ERR Unknown lua shebang option: {word}")));
             };
             if !list.is_empty() {
-                list.split(',').try_for_each(|name| flags.set(name))?;
+                if let Some(name) = list.split(',').find(|name| !flags.set(name)) {
+                    return Err(CommandError::new(format!(
+                        "ERR Unexpected flag in script shebang: {name}"
+                    )));
+                }
             }
         }
         Ok(Self { flags: Some(flags), code })
-    }
-}
-
-impl ScriptFlags {
-    fn set(&mut self, name: &str) -> Result<(), CommandError> {
-        let flag = match name {
-            "no-writes" => &mut self.no_writes,
-            "allow-oom" => &mut self.allow_oom,
-            "allow-stale" => &mut self.allow_stale,
-            "no-cluster" => &mut self.no_cluster,
-            "allow-cross-slot-keys" => &mut self.allow_cross_slot_keys,
-            _ => {
-                return Err(CommandError::new(format!(
-                    "ERR Unexpected flag in script shebang: {name}"
-                )));
-            }
-        };
-        *flag = true;
-        Ok(())
     }
 }
 

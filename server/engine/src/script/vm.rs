@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use mlua::Lua;
 
+use super::library::{self, Metadata};
 use super::{Caller, Sha, Shebang, sandbox};
-use crate::raw::lua::{Bridge, ChunkRef, Failure, Shared};
-use crate::{CommandError, CommandResult};
+use crate::keyspace::{Function, Library};
+use crate::raw::lua::{Bridge, ChunkKind, ChunkRef, Entry, Failure, Shared};
+use crate::{CommandError, CommandResult, Reply};
 
 /// Bounds of an interpreter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Vm {
     shared: Rc<Shared>,
     limits: Limits,
     compiled: RefCell<hashbrown::HashMap<Sha, ChunkRef, foldhash::fast::FixedState>>,
+    /// By [`Library::id`].
+    libraries: RefCell<hashbrown::HashMap<u64, ChunkRef, foldhash::fast::FixedState>>,
     running: Cell<bool>,
 }
 
@@ -60,8 +64,8 @@ impl Vm {
         };
         // Cannot fail: the interpreter's memory is ours to govern.
         let _ = lua.set_memory_limit(limits.memory_bytes_max);
-        let compiled = RefCell::default();
-        Self { lua, bridge, shared, limits, compiled, running: Cell::new(false) }
+        let (compiled, libraries) = (RefCell::default(), RefCell::default());
+        Self { lua, bridge, shared, limits, compiled, libraries, running: Cell::new(false) }
     }
 
     /// Checks that `body` compiles, and keeps the result for [`Vm::run`] (SCRIPT LOAD).
@@ -75,6 +79,9 @@ impl Vm {
     /// Forgets every compiled script (SCRIPT FLUSH).
     pub fn forget_compiled(&self) {
         for (_, chunk) in self.compiled.borrow_mut().drain() {
+            self.bridge.release(chunk);
+        }
+        for (_, chunk) in self.libraries.borrow_mut().drain() {
             self.bridge.release(chunk);
         }
     }
@@ -103,30 +110,81 @@ impl Vm {
         argv: &[&[u8]],
         caller: &mut dyn Caller,
     ) -> CommandResult {
+        self.make_room();
+        let chunk = self.chunk(sha, body)?;
+        self.enter(chunk, Entry::Script { keys, argv }, caller)?
+            .map_err(|failure| worded(failure, sha.as_bytes(), "user_script"))
+    }
+
+    /// Runs the code of a library, to learn which functions it registers (FUNCTION LOAD).
+    ///
+    /// # Errors
+    /// It does not compile, or it failed to register them.
+    ///
+    /// # Panics
+    /// Passes on a panic of the caller.
+    pub(crate) fn load(
+        &self,
+        metadata: &Metadata<'_>,
+        caller: &mut dyn Caller,
+    ) -> Result<Vec<Function>, CommandError> {
+        self.make_room();
+        let chunk = self.bridge.compile(metadata.code, ChunkKind::Library).map_err(uncompiled)?;
+        let result = self.enter(chunk, Entry::Load, caller);
+        self.bridge.release(chunk);
+        match result? {
+            Ok(reply) => Ok(library::registered(reply)),
+            Err(Failure::Killed(error)) => {
+                Err(CommandError::new(format!("ERR Error registering functions: {error}")))
+            }
+            Err(Failure::Raised { text, .. }) => {
+                let text = String::from_utf8_lossy(&text);
+                Err(CommandError::new(format!("ERR Error registering functions: {text}")))
+            }
+        }
+    }
+
+    /// Calls a function of a library.
+    ///
+    /// Its code registers the functions anew before each call: so nothing that a call leaves in
+    /// variables of the library reaches the next, which may run on another thread or node.
+    ///
+    /// # Errors
+    /// As [`Vm::run`].
+    ///
+    /// # Panics
+    /// Passes on a panic of the caller.
+    pub(crate) fn call(
+        &self,
+        (library, function): (&Library, &Function),
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        caller: &mut dyn Caller,
+    ) -> CommandResult {
+        self.make_room();
+        let chunk = self.library_chunk(library)?;
+        let name = function.name.as_bytes();
+        self.enter(chunk, Entry::Function { name, keys, argv }, caller)?
+            .map_err(|failure| worded(failure, name, "user_function"))
+    }
+
+    /// Runs a chunk to its end.
+    fn enter(
+        &self,
+        chunk: ChunkRef,
+        entry: Entry<'_>,
+        caller: &mut dyn Caller,
+    ) -> Result<Result<Reply, Failure>, CommandError> {
         if self.running.get() {
             return Err(CommandError::known("ERR This Redis command is not allowed from script"));
         }
-        self.make_room();
-        let chunk = self.chunk(sha, body)?;
         self.running.set(true);
         let _idle_again = ResetOnDrop(&self.running);
         let limits = &self.limits;
-        let result = self.shared.caller.enter(caller, || {
+        Ok(self.shared.caller.enter(caller, || {
             let interval = limits.instructions_per_interrupt;
-            self.bridge.run(chunk, keys, argv, interval, limits.memory_bytes_max)
-        });
-        match result {
-            Ok(reply) => Ok(reply),
-            Err(Failure::Killed(error)) => Err(error),
-            Err(Failure::Raised { text, line }) => {
-                let text = String::from_utf8_lossy(&text);
-                Err(CommandError::new(if line > 0 {
-                    format!("{text} script: {sha}, on @user_script:{line}.")
-                } else {
-                    format!("{text} script: {sha}.")
-                }))
-            }
-        }
+            self.bridge.run(chunk, &entry, interval, limits.memory_bytes_max)
+        }))
     }
 
     fn chunk(&self, sha: &Sha, body: &[u8]) -> Result<ChunkRef, CommandError> {
@@ -134,7 +192,7 @@ impl Vm {
             return Ok(*chunk);
         }
         let code = Shebang::parse(body)?.code;
-        let chunk = self.bridge.compile(code).map_err(|message| {
+        let chunk = self.bridge.compile(code, ChunkKind::Script).map_err(|message| {
             let message = String::from_utf8_lossy(&message);
             CommandError::new(format!("ERR Error compiling script (new function): {message}"))
         })?;
@@ -142,6 +200,19 @@ impl Vm {
             self.forget_compiled();
         }
         self.compiled.borrow_mut().insert(*sha, chunk);
+        Ok(chunk)
+    }
+
+    fn library_chunk(&self, library: &Library) -> Result<ChunkRef, CommandError> {
+        if let Some(chunk) = self.libraries.borrow().get(&library.id) {
+            return Ok(*chunk);
+        }
+        let code = Metadata::parse(&library.code)?.code;
+        let chunk = self.bridge.compile(code, ChunkKind::Library).map_err(uncompiled)?;
+        if self.libraries.borrow().len() >= self.limits.compiled_scripts_max {
+            self.forget_compiled();
+        }
+        self.libraries.borrow_mut().insert(library.id, chunk);
         Ok(chunk)
     }
 
@@ -163,6 +234,27 @@ impl Vm {
 impl std::fmt::Debug for Vm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vm").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The error of a library that does not compile.
+fn uncompiled(message: Vec<u8>) -> CommandError {
+    let message = String::from_utf8_lossy(&message);
+    CommandError::new(format!("ERR Error compiling function: {message}"))
+}
+
+/// The error of a run that ended early; `name` is the script's SHA1 or the function's name.
+fn worded(failure: Failure, name: &[u8], source: &str) -> CommandError {
+    match failure {
+        Failure::Killed(error) => error,
+        Failure::Raised { text, line } => {
+            let (text, name) = (String::from_utf8_lossy(&text), String::from_utf8_lossy(name));
+            CommandError::new(if line > 0 {
+                format!("{text} script: {name}, on @{source}:{line}.")
+            } else {
+                format!("{text} script: {name}.")
+            })
+        }
     }
 }
 

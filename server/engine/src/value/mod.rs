@@ -5,6 +5,7 @@ pub mod hash;
 pub mod intset;
 pub mod list;
 pub mod listpack;
+pub mod lock;
 pub mod long_double;
 pub(crate) mod members;
 pub mod number;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::command::Group;
 use hash::Hash;
 use list::List;
+use lock::{Full, Lock, Short};
 pub use members::seed_members;
 use set::Set;
 use sorted_set::SortedSet;
@@ -34,6 +36,10 @@ pub enum Object {
     Set(Set),
     /// Members ordered by score.
     SortedSet(SortedSet),
+    /// A lock of one plain exclusive holder, whose expiry is the record's.
+    ShortLock(Short),
+    /// Any other lock; the record's expiry is the end of all that it has.
+    Lock(Box<Full>),
 }
 
 impl Object {
@@ -46,6 +52,7 @@ impl Object {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::SortedSet(_) => "zset",
+            Self::ShortLock(_) | Self::Lock(_) => "lock",
         }
     }
 
@@ -58,6 +65,7 @@ impl Object {
             Self::List(_) => Group::List,
             Self::Set(_) => Group::Set,
             Self::SortedSet(_) => Group::SortedSet,
+            Self::ShortLock(_) | Self::Lock(_) => Group::Lock,
         }
     }
 
@@ -70,6 +78,8 @@ impl Object {
             Self::List(list) => list.encoding(),
             Self::Set(set) => set.encoding(),
             Self::SortedSet(set) => set.encoding(),
+            Self::ShortLock(lock) => Lock::Short(lock).encoding(),
+            Self::Lock(lock) => Lock::Full(lock).encoding(),
         }
     }
 
@@ -81,6 +91,8 @@ impl Object {
             Self::List(list) => list.digest(hasher),
             Self::Set(set) => set.digest(hasher),
             Self::SortedSet(set) => set.digest(hasher),
+            Self::ShortLock(lock) => Lock::Short(lock).digest(hasher),
+            Self::Lock(lock) => Lock::Full(lock).digest(hasher),
         }
     }
 
@@ -93,6 +105,8 @@ impl Object {
             Self::List(list) => list.free_effort(),
             Self::Set(set) => set.free_effort(),
             Self::SortedSet(set) => set.free_effort(),
+            Self::ShortLock(_) => 0,
+            Self::Lock(lock) => lock.len(),
         }
     }
 
@@ -105,6 +119,8 @@ impl Object {
             Self::List(list) => list.memory_len(),
             Self::Set(set) => set.memory_len(),
             Self::SortedSet(set) => set.memory_len(),
+            Self::ShortLock(_) => 0,
+            Self::Lock(lock) => lock.memory_len(),
         }
     }
 }

@@ -17,7 +17,10 @@ use super::members::content_digest;
 use crate::limits::Limits;
 
 /// Distinct members. Never empty while a key holds it.
+///
+/// Its tag is one byte, so that a short lock fits beside it in an object of 32 bytes.
 #[derive(Debug, Clone)]
+#[repr(u8)]
 pub enum Set {
     /// Integers only, ascending: `intset`.
     Ints(IntSet),

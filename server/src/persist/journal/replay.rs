@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use holdfast_engine::command::{Command, CommandTable, Handler};
 use holdfast_engine::context::Context;
-use holdfast_engine::dump::journal::Reader;
+use holdfast_engine::dump::journal::{Facts, Reader};
 use holdfast_engine::effects::{Effects, EventClass};
 use holdfast_engine::engine::{Engine, table};
 use holdfast_engine::host::Alone;
@@ -47,6 +47,8 @@ pub struct Replayed {
     pub calls: u64,
     /// The time of the last record.
     pub last: UnixMillis,
+    /// Whether its end had to be cut off.
+    pub torn: bool,
 }
 
 /// What to do about damage.
@@ -161,7 +163,7 @@ pub fn replay(
     };
     let file = LogFile::resume(&path, number, good, next)?;
     let (calls, last) = (player.calls, player.last);
-    Ok(Replayed { file, manifest, base_len, log_len, keys, calls, last })
+    Ok(Replayed { file, manifest, base_len, log_len, keys, calls, last, torn: torn.is_some() })
 }
 
 fn open(path: &std::path::Path) -> io::Result<File> {
@@ -251,7 +253,8 @@ impl<'e> Player<'e> {
         let now = reader.now();
         let mut args = Vec::new();
         let mut effects = Effects::new(EventClass::NONE);
-        while let Some((db, seed, touch)) = reader.next_call(&mut args).map_err(|()| BAD)? {
+        while let Some(facts) = reader.next_call(&mut args).map_err(|()| BAD)? {
+            let Facts { db, seed, token, touch } = facts;
             if now == LIMITS_MARK {
                 self.set_limit(&args);
                 continue;
@@ -271,7 +274,9 @@ impl<'e> Player<'e> {
             self.calls += 1;
             let context =
                 Context { db, now, seed: seed.unwrap_or(0), sequence: self.sequence, touch };
+            self.engine.keyspace().locks().replay_token(token);
             let outcome = self.engine.run(row, &args, context, &Alone, &mut effects);
+            self.engine.keyspace().locks().replay_token(None);
             if outcome.reply.is_error() {
                 // It may have failed then, too, after it had changed something.
                 let name = String::from_utf8_lossy(args[0]);

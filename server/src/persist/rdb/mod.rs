@@ -16,5 +16,7 @@ pub use write::{Written, write};
 const MAGIC: &[u8] = b"REDIS";
 /// AUX: two keyspaces of the same number place keys alike, see `Keyspace::placement`.
 const AUX_PLACEMENT: &[u8] = b"holdfast-placement";
+/// AUX: the token counter and the leases, see `Locks::save`.
+const AUX_LOCKS: &[u8] = b"holdfast-locks";
 /// AUX: the marks of deleted keys of one shard.
 const AUX_MARKS: &[u8] = b"holdfast-marks";

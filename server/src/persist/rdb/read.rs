@@ -2,14 +2,18 @@
 
 use std::io::{self, Read};
 
+use holdfast_engine::commands::functions::{Collision, add_library};
 use holdfast_engine::dump::record::{
-    AUX_FIELD_EXPIRIES, AUX_KEYS, Beside, opcode, set_field_expiries, skip_module_data,
+    AUX_FIELD_EXPIRIES, AUX_KEYS, AUX_LOCK, Beside, opcode, read_lock, set_field_expiries,
+    skip_module_data,
 };
 use holdfast_engine::dump::{DumpError, Fit, RDB_VERSION_MAX, Source, crc64, decode};
+use holdfast_engine::host::Alone;
 use holdfast_engine::keyspace::{Keyspace, Marks};
+use holdfast_engine::raw::Record;
 use holdfast_engine::time::{DbIndex, UnixMillis};
 
-use super::{AUX_MARKS, AUX_PLACEMENT, MAGIC};
+use super::{AUX_LOCKS, AUX_MARKS, AUX_PLACEMENT, MAGIC};
 
 /// What becomes of keys whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,12 +209,13 @@ impl<R: Read> Reader<'_, R> {
                     match &name[..] {
                         AUX_KEYS => self.beside = Beside::read(&value)?,
                         AUX_FIELD_EXPIRIES => field_expiries = Some(value),
+                        AUX_LOCK => self.read_lock(&value)?,
                         _ => self.aux(name, value)?,
                     }
                 }
                 opcode::FUNCTION2 => {
-                    drop(self.source.string()?);
-                    self.lose("a library of functions: they are not supported here");
+                    let code = self.source.string()?;
+                    self.read_library(&code)?;
                 }
                 opcode::FUNCTION_PRE_GA => {
                     return Err(Failure::Told(
@@ -246,6 +251,20 @@ impl<R: Read> Reader<'_, R> {
         }
         progress(self.source.inner().offset(), self.loaded.keys);
         Ok(())
+    }
+
+    /// Takes over a library; its code runs, so that it tells which functions it has.
+    fn read_library(&mut self, code: &[u8]) -> Result<(), Failure> {
+        let collision = if self.options.merge { Collision::Replaces } else { Collision::Refused };
+        let mut libraries = (*self.keyspace.libraries()).clone();
+        let limits = self.keyspace.limits();
+        match add_library(limits, &mut libraries, code, collision, &Alone) {
+            Ok(_) => {
+                self.keyspace.set_libraries(libraries);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Told(format!("a library of functions: {error}"))),
+        }
     }
 
     fn header(&mut self) -> Result<u16, Failure> {
@@ -295,6 +314,12 @@ impl<R: Read> Reader<'_, R> {
                     marks: marks.iter().map(|mark| u64::from_le_bytes(*mark)).collect(),
                 });
             }
+            AUX_LOCKS => {
+                self.keyspace
+                    .locks()
+                    .restore(&value)
+                    .ok_or(DumpError::Damaged("the field holdfast-locks is not valid"))?;
+            }
             _ => self.loaded.aux.push((name, value)),
         }
         Ok(())
@@ -325,6 +350,16 @@ impl<R: Read> Reader<'_, R> {
             set_field_expiries(&mut value, &told)?;
         }
         let record = value.into_record(key, expires_at);
+        self.take(record, version)
+    }
+
+    fn read_lock(&mut self, told: &[u8]) -> Result<(), Failure> {
+        let (record, version) = read_lock(told)?;
+        self.key = Some(record.key().to_vec());
+        self.take(record, version)
+    }
+
+    fn take(&mut self, record: Record, version: u64) -> Result<(), Failure> {
         if self.options.expired == Expired::Dropped && record.is_expired(self.options.now) {
             self.loaded.expired += 1;
             return Ok(());

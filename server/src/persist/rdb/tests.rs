@@ -12,7 +12,10 @@ use super::*;
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 fn run(engine: &Engine, sequence: u64, args: Args<'_>) {
-    let row = table().find(args[0]).expect("a known command");
+    let mut row = table().find(args[0]).expect("a known command");
+    if !row.subcommands.is_empty() {
+        row = table().find_sub(row, args[1]).expect("a known subcommand");
+    }
     let mut effects = Effects::new(EventClass::NONE);
     let context = Context::at(NOW, sequence);
     let outcome = engine.run(row, args, context, &Alone, &mut effects);
@@ -81,6 +84,25 @@ fn a_file_comes_back_as_it_was() {
 }
 
 #[test]
+fn libraries_come_back() {
+    const CODE: &[u8] = b"#!lua name=lib\n\
+        redis.register_function('f', function(keys) return redis.call('get', keys[1]) end)";
+    let engine = filled();
+    run(&engine, 9000, &[b"FUNCTION", b"LOAD", CODE]);
+    let bytes = written(&engine, Detail::Plain, true);
+    let other = Engine::new(16, 7);
+    read(other.keyspace(), &bytes[..], options(Expired::Kept), |_, _| {}).expect("it is good");
+    let libraries = other.keyspace().libraries();
+    assert_eq!(libraries.get(b"lib").map(|library| &library.code[..]), Some(CODE));
+    run(&other, 9001, &[b"FCALL", b"F", b"1", b"key:0"]);
+    let merged = ReadOptions { merge: true, ..options(Expired::Kept) };
+    read(other.keyspace(), &bytes[..], merged, |_, _| {}).expect("all give way");
+    let again = read(other.keyspace(), &bytes[..], options(Expired::Kept), |_, _| {});
+    let told = again.expect_err("it is there").to_string();
+    assert!(told.contains("Library 'lib' already exists"), "{told}");
+}
+
+#[test]
 fn damage_anywhere_is_seen_and_never_a_panic() {
     let engine = filled();
     let bytes = written(&engine, Detail::Replica, true);
@@ -106,8 +128,8 @@ fn what_is_not_here_is_told() {
             .map_err(|error| error.to_string())
     };
     let file = |body: &[u8]| [b"REDIS0010", body, b"\xff\0\0\0\0\0\0\0\0"].concat();
-    let told = read(&file(b"\xf5\x03lib")).expect("functions are lost, no more");
-    assert!(told.lost[0].contains("library of functions"), "{:?}", told.lost);
+    let library = read(&file(b"\xf5\x03lib")).expect_err("no library");
+    assert!(library.contains("a library of functions: ERR Missing"), "{library}");
     let stream = read(&file(b"\x15\x06stream")).expect_err("a stream");
     assert!(stream.contains("at key 'stream'") && stream.contains("a stream"), "{stream}");
     assert!(read(b"REDIS0013\xff").expect_err("too new").contains("version is 0013"));

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use holdfast_engine::dump::payload::write_libraries;
 use holdfast_engine::dump::record::{Detail, opcode};
 use holdfast_engine::dump::{RDB_VERSION_WRITTEN, Sink, crc64};
 use holdfast_engine::keyspace::{Keyspace, Snapshot};
 
-use super::{AUX_MARKS, AUX_PLACEMENT, MAGIC};
+use super::{AUX_LOCKS, AUX_MARKS, AUX_PLACEMENT, MAGIC};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +68,7 @@ pub fn write<W: Write>(
     for (name, value) in aux {
         push_aux(&mut sink, name, value);
     }
+    push_aux(&mut sink, AUX_LOCKS, snapshot.locks());
     if snapshot.detail() == Detail::Replica {
         push_aux(&mut sink, AUX_PLACEMENT, &keyspace.placement().to_le_bytes());
         for marks in snapshot.marks() {
@@ -77,6 +79,8 @@ pub fn write<W: Write>(
             push_aux(&mut sink, AUX_MARKS, &value);
         }
     }
+    out.flush_sink(&mut sink)?;
+    write_libraries(snapshot.libraries(), &mut sink);
     out.flush_sink(&mut sink)?;
     let sizes = snapshot.sizes().to_vec();
     let (mut keys, mut selected, mut sized) = (0u64, None, BTreeSet::new());

@@ -1,6 +1,7 @@
 //! Whether keys are there, of which type, and away with them.
 
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::break_lock;
 use crate::effects::{Effects, EventClass};
 use crate::keyspace::View;
 use crate::raw::{Record, Value};
@@ -20,6 +21,7 @@ pub(super) fn type_name(record: &Record) -> &'static str {
 fn del(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let mut removed = 0;
     for key in &args[1..] {
+        break_lock(view, key, effects);
         if view.remove(key, effects) {
             removed += 1;
             effects.event(EventClass::GENERIC, "del", view.db(), key);

@@ -13,7 +13,7 @@ const SCAN_COUNT: usize = 10;
 
 /// Whether a pattern of KEYS or SCAN matches. `*` matches even the empty key, which the matcher
 /// itself holds back.
-fn matches(pattern: &Glob, key: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &Glob, key: &[u8]) -> bool {
     pattern.is_any() || pattern.matches(key)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::command::options::{Options, database, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec, Scope};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -40,6 +41,10 @@ fn copy(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRe
         return Ok(Reply::Integer(0));
     };
     let copied = record.copy_under(new_key);
+    spare_lock(view, key)?;
+    if replace {
+        in_db(view, db, |view| spare_lock(view, new_key))?;
+    }
     let done = in_db(view, db, |view| {
         if view.peek(new_key).is_some() {
             if !replace {
@@ -62,6 +67,7 @@ fn move_(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     if from == to {
         return Err(CommandError::SAME_OBJECT);
     }
+    spare_lock(view, key)?;
     let taken = in_db(view, to, |view| view.peek(key).is_some());
     if view.get(key).is_none() || taken {
         return Ok(Reply::Integer(0));

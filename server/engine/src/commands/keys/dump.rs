@@ -2,16 +2,23 @@
 
 use crate::command::options::{Options, integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::dump::payload;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
-use crate::keyspace::View;
+use crate::keyspace::{View, is_lock};
 use crate::reply::{CommandResult, Reply};
 use crate::time::UnixMillis;
 
 /// `DUMP key`: the value in Redis's serialization, or nil. O(N).
 fn dump(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(view.get(args[1]).map_or(Reply::Nil, |record| Reply::Bulk(payload::dump(record).into())))
+    match view.get(args[1]) {
+        Some(record) if is_lock(record) => Err(CommandError::known(
+            "ERR a lock cannot be dumped: its tokens are this server's own",
+        )),
+        Some(record) => Ok(Reply::Bulk(payload::dump(record).into())),
+        None => Ok(Reply::Nil),
+    }
 }
 
 /// How RESTORE is to note the key's past use.
@@ -75,6 +82,7 @@ fn restore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comman
         at if extras.absolute => Some(UnixMillis(at)),
         ms => Some(now.checked_add_ms(ms).ok_or(BAD_TTL)?),
     };
+    spare_lock(view, key)?;
     let body = payload::unframe(args[3])
         .ok_or(CommandError::known("ERR DUMP payload version or checksum are wrong"))?;
     let value = payload::restore(body, view.limits())

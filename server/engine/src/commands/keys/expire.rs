@@ -2,6 +2,7 @@
 
 use crate::command::options::{ExpiryForm, Options, integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -70,6 +71,7 @@ fn set_expiry(
     let expires_at = form
         .instant(integer(args[2])?, view.now())
         .ok_or_else(|| CommandError::invalid_expire(command))?;
+    spare_lock(view, key)?;
     let Some(record) = view.get(key) else {
         return Ok(Reply::Integer(0));
     };
@@ -111,6 +113,7 @@ fn pexpireat(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comm
 /// `PERSIST key`: 1 if the key had an expiry, which is gone now, else 0. O(1).
 fn persist(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let key = args[1];
+    spare_lock(view, key)?;
     let expires = view.get(key).is_some_and(|record| record.own_expiry().is_some());
     if expires {
         view.set_expiry(key, None, effects);

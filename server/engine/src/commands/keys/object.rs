@@ -25,9 +25,14 @@ fn encoding(view: &View<'_>, args: Args<'_>) -> CommandResult {
     Ok(Reply::bulk_or_nil(view.peek(args[2]).map(|record| encoding_of(record).as_bytes())))
 }
 
-/// `OBJECT REFCOUNT key`: 1, or nil. O(1).
+/// `OBJECT REFCOUNT key`: 1, or nil; the largest number for an integer from 0 to 9999, which takes
+/// no memory of its own. O(1).
 fn refcount(view: &View<'_>, args: Args<'_>) -> CommandResult {
-    Ok(view.peek(args[2]).map_or(Reply::Nil, |_| Reply::Integer(1)))
+    const SHARED: i64 = i32::MAX as i64;
+    Ok(view.peek(args[2]).map_or(Reply::Nil, |record| match record.value() {
+        Value::Integer(0..=9999) => Reply::Integer(SHARED),
+        _ => Reply::Integer(1),
+    }))
 }
 
 /// `OBJECT IDLETIME key`: seconds since its last use, or nil. O(1).
@@ -114,11 +119,12 @@ const SUBCOMMANDS: &[Command] = &[
         "key",
         "Returns the time since the last access to a Redis object.",
     ),
-    Command::read("refcount", 3, Group::Generic, refcount)
-        .of("object")
-        .keys(KEY)
-        .doc("2.2.3", "O(1)", "key", "Returns the reference count of a value of a key.")
-        .differs("Always 1: small integers are not shared."),
+    Command::read("refcount", 3, Group::Generic, refcount).of("object").keys(KEY).doc(
+        "2.2.3",
+        "O(1)",
+        "key",
+        "Returns the reference count of a value of a key.",
+    ),
 ];
 
 /// The rows of this file.

@@ -1,6 +1,7 @@
 //! Giving a key another name: RENAME, RENAMENX.
 
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -26,6 +27,8 @@ fn rename(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
     if view.get(key).is_none() {
         return Err(CommandError::NO_SUCH_KEY);
     }
+    spare_lock(view, key)?;
+    spare_lock(view, new_key)?;
     if key != new_key {
         rename_to(view, key, new_key, effects);
     }
@@ -39,6 +42,7 @@ fn renamenx(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
     if view.get(key).is_none() {
         return Err(CommandError::NO_SUCH_KEY);
     }
+    spare_lock(view, key)?;
     if view.peek(new_key).is_some() {
         return Ok(Reply::Integer(0));
     }

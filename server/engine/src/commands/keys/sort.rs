@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use crate::command::options::{Options, integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec, Scope};
+use crate::commands::lock::spare_lock;
 use crate::commands::string::basic::string_bytes;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
@@ -218,7 +219,7 @@ fn sorted<'v>(
         Object::List(list) => list.len(),
         Object::Set(set) => set.len(),
         Object::SortedSet(set) => set.len(),
-        Object::Hash(_) | Object::String(_) => return Err(CommandError::WRONG_TYPE),
+        _ => return Err(CommandError::WRONG_TYPE),
     };
     let range = wish.range(len);
     if wish.keeps_order() {
@@ -249,7 +250,7 @@ fn sorted<'v>(
             .filter_map(|rank| set.get(rank))
             .map(|(member, _)| weigh(member))
             .collect::<Result<_, _>>()?,
-        Object::Hash(_) | Object::String(_) => Vec::new(),
+        _ => Vec::new(),
     };
     let order = |a: &Item<'_>, b: &Item<'_>| {
         if wish.descending { compare(b, a) } else { compare(a, b) }
@@ -296,6 +297,7 @@ fn sort(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRe
     let mut wish = parse(args, Store::Allowed)?;
     let output = output(view, args[1], &mut wish)?;
     let Some(destination) = wish.store else { return Ok(Reply::Bulks(output)) };
+    spare_lock(view, destination)?;
     if output.is_empty() {
         if view.remove(destination, effects) {
             effects.changed(1);

@@ -35,7 +35,7 @@ pub(crate) fn timeout(arg: &[u8], view: &View<'_>) -> Result<Wait, CommandError>
     if view.now().checked_add_ms(ms).is_none() {
         return Err(out_of_range);
     }
-    Ok(Wait { timeout_ms: u64::try_from(ms).ok().filter(|ms| *ms > 0) })
+    Ok(Wait::for_key(u64::try_from(ms).ok().filter(|ms| *ms > 0)))
 }
 
 /// The reply, or the wish to wait.

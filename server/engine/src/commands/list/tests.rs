@@ -123,7 +123,7 @@ fn who_finds_nothing_asks_to_wait() {
         ("BLMPOP 0.25 2 a b LEFT COUNT 3", Some(250)),
     ] {
         assert_eq!(bench.show(line), "nil", "{line}");
-        assert_eq!(bench.effects.wait, Some(Wait { timeout_ms }), "{line}");
+        assert_eq!(bench.effects.wait, Some(Wait::for_key(timeout_ms)), "{line}");
     }
     bench.check(&[
         ("BLPOP a x", "-ERR timeout is not a float or out of range"),

@@ -3,6 +3,7 @@
 use super::{remove_emptied, set_at};
 use crate::command::options::{Options, integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -160,6 +161,7 @@ fn store(
     effects: &mut Effects,
 ) -> CommandResult {
     let len = result.len();
+    spare_lock(view, key)?;
     if len > 0 {
         view.set_object(key, Object::Set(result), None, effects);
         effects.event(EventClass::SET, event, view.db(), key);

@@ -77,6 +77,7 @@ fn store(
     effects: &mut Effects,
 ) -> CommandResult {
     let len = result.len();
+    crate::commands::lock::spare_lock(view, key)?;
     if len > 0 {
         let was_there = view.peek(key).is_some();
         view.set_object(key, Object::SortedSet(result), None, effects);

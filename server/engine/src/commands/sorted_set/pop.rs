@@ -122,9 +122,9 @@ fn timeout(text: &[u8], view: &View<'_>) -> Result<Wait, CommandError> {
     }
     match ms as i64 {
         ..0 => Err(CommandError::known("ERR timeout is negative")),
-        0 => Ok(Wait { timeout_ms: None }),
+        0 => Ok(Wait::for_key(None)),
         ms => match view.now().checked_add_ms(ms) {
-            Some(_) => Ok(Wait { timeout_ms: Some(ms.unsigned_abs()) }),
+            Some(_) => Ok(Wait::for_key(Some(ms.unsigned_abs()))),
             None => Err(out_of_range),
         },
     }

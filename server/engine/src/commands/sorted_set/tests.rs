@@ -169,7 +169,7 @@ fn blocking_pops_ask_to_wait() {
         ("bzmpop 1.5 1 none min", Some(1500)),
     ] {
         assert_eq!(bench.line(line), Reply::NilArray, "{line}");
-        assert_eq!(bench.effects.wait, Some(Wait { timeout_ms }), "{line}");
+        assert_eq!(bench.effects.wait, Some(Wait::for_key(timeout_ms)), "{line}");
     }
     bench.check(&[
         ("bzpopmin none x", "-ERR timeout is not a float or out of range"),

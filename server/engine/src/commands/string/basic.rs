@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -175,6 +176,9 @@ fn pairs<'a>(
 
 /// `MSET key value [key value ...]`: OK. O(N), atomic.
 fn mset(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+    if crate::value::lock::count() > 0 {
+        pairs(args, "mset")?.try_for_each(|(key, _)| spare_lock(view, key))?;
+    }
     for (key, value) in pairs(args, "mset")? {
         assign(view, key, value, effects);
     }

@@ -6,6 +6,7 @@ use super::basic::string_bytes;
 use super::bits::len_of;
 use crate::command::options::is;
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
@@ -71,6 +72,7 @@ fn bitop(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
         let how = if nth == 0 && operation != Operation::Not { Operation::Or } else { operation };
         how.apply(&mut result, bytes);
     }
+    spare_lock(view, destination)?;
     if len == 0 {
         if view.remove(destination, effects) {
             effects.changed(1);

@@ -3,8 +3,11 @@
 use super::basic::{read_for_reply, string_bytes};
 use crate::command::options::{ExpiryArg, ExpiryForm, Options, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
+use crate::commands::lock::lease::tie_string;
+use crate::commands::lock::spare_lock;
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
+use crate::host::{Grant, GrantKind};
 use crate::keyspace::View;
 use crate::raw::StringValue;
 use crate::reply::{CommandResult, Reply};
@@ -34,6 +37,8 @@ enum Lifetime<'a> {
     /// `PERSIST`
     Cleared,
     Until(ExpiryArg<'a>),
+    /// `LEASE`: as long as the lease of this number.
+    Leased(&'a [u8]),
 }
 
 impl<'a> Lifetime<'a> {
@@ -95,6 +100,8 @@ impl<'a> SetOptions<'a> {
                 parsed.condition = Condition::Differs(options.value()?);
             } else if is(option, "GET") {
                 parsed.answer = Answer::Before;
+            } else if is(option, "LEASE") && matches!(lifetime, Lifetime::Default) {
+                parsed.lifetime = Lifetime::Leased(options.value()?);
             } else if is(option, "KEEPTTL")
                 && matches!(lifetime, Lifetime::Default | Lifetime::Kept)
             {
@@ -128,11 +135,14 @@ fn assign_until(
     (key, value): (&[u8], &[u8]),
     expires_at: UnixMillis,
     effects: &mut Effects,
-) {
-    view.set_string(key, StringValue::Bytes(value), Some(expires_at), effects);
+) -> Result<(), CommandError> {
+    if !view.try_set_string(key, StringValue::Bytes(value), Some(expires_at), effects) {
+        return Err(CommandError::WRONG_TYPE);
+    }
     effects.changed(1);
     effects.event(EventClass::STRING, "set", view.db(), key);
     effects.event(EventClass::GENERIC, "expire", view.db(), key);
+    Ok(())
 }
 
 /// `SET key value [NX | XX | IFEQ v | IFNE v] [GET] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL]`:
@@ -145,7 +155,9 @@ fn set(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRes
     if args.len() > 3 {
         return set_with_options(view, args, effects);
     }
-    view.set_string(args[1], StringValue::Bytes(args[2]), None, effects);
+    if !view.try_set_string(args[1], StringValue::Bytes(args[2]), None, effects) {
+        return Err(CommandError::WRONG_TYPE);
+    }
     effects.changed(1);
     effects.event(EventClass::STRING, "set", view.db(), args[1]);
     Ok(Reply::Ok)
@@ -165,14 +177,28 @@ fn set_with_options(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) 
     if !holds(options.condition, view, key)? {
         return Ok(before.unwrap_or(Reply::Nil));
     }
+    let until = match options.lifetime {
+        Lifetime::Leased(id) => {
+            spare_lock(view, key)?;
+            Some(tie_string(view, key, id)?)
+        }
+        _ => until,
+    };
+    if let (Condition::Absent, Some(expires_at)) = (options.condition, until) {
+        let lifetime_ms = expires_at.ms_since(view.now());
+        let token = view.locks().token();
+        view.host().may_grant(Grant { kind: GrantKind::Plain, lifetime_ms, token })?;
+    }
     match (until, options.lifetime) {
-        (Some(expires_at), _) => assign_until(view, (key, value), expires_at, effects),
+        (Some(expires_at), _) => assign_until(view, (key, value), expires_at, effects)?,
         (None, lifetime) => {
             let kept = match lifetime {
                 Lifetime::Kept => view.peek(key).and_then(|record| record.expires_at()),
                 _ => None,
             };
-            view.set_string(key, StringValue::Bytes(value), kept, effects);
+            if !view.try_set_string(key, StringValue::Bytes(value), kept, effects) {
+                return Err(CommandError::WRONG_TYPE);
+            }
             effects.changed(1);
             effects.event(EventClass::STRING, "set", view.db(), key);
         }
@@ -188,7 +214,7 @@ fn set_for(
 ) -> CommandResult {
     let text = args[2];
     let expires_at = ExpiryArg { form, text }.resolve(view.now(), command)?;
-    assign_until(view, (args[1], args[3]), expires_at, effects);
+    assign_until(view, (args[1], args[3]), expires_at, effects)?;
     Ok(Reply::Ok)
 }
 
@@ -228,7 +254,7 @@ fn getex(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
     }
     let db = view.db();
     match lifetime {
-        Lifetime::Default | Lifetime::Kept => {}
+        Lifetime::Default | Lifetime::Kept | Lifetime::Leased(_) => {}
         Lifetime::Cleared => {
             let had_one = view.peek(key).is_some_and(|record| record.expires_at().is_some());
             if had_one && view.set_expiry(key, None, effects) {
@@ -259,10 +285,10 @@ pub const ROWS: &[Command] = &[
         .doc(
             "1.0.0",
             "O(1)",
-            "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+            "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL | LEASE id]",
             "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
         )
-        .differs("Has IFEQ and IFNE, as Redis 8.4; IFDEQ and IFDNE are not there."),
+        .differs("Has IFEQ and IFNE, as Redis 8.4; IFDEQ and IFDNE are not there. Has LEASE. A lock is left as it is: WRONGTYPE."),
     Command::write("setex", 4, Group::String, setex)
         .keys(&[KeySpec::one(1, Access::Overwrite)])
         .flags(Flags::DENYOOM)
