@@ -332,7 +332,8 @@ impl Engine {
         let unused = view
             .look(key)
             .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
-        if !unused || !view.remove(key, effects) {
+        let refused = view.hooks() & hooks::REFUSE != 0;
+        if refused || !unused || !view.remove(key, effects) {
             return false;
         }
         effects.event(EventClass::EVICTED, "evicted", context.db, key);
