@@ -109,6 +109,9 @@ impl Lock {
 
     /// Tries until the retry policy is exhausted; the error is that of the last attempt.
     ///
+    /// If the lock is held by somebody else and a majority of the nodes have queues, waits in them for as
+    /// long as all retries would take, and is served in its turn.
+    ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire).
     ///

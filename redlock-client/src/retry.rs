@@ -11,6 +11,9 @@ const DELAY_DEFAULT: Duration = Duration::from_millis(100);
 ///
 /// The delay is drawn anew each time, uniformly from half to one and a half times the one given:
 /// contenders that split the nodes between them must not come back in step and split them again.
+///
+/// Where the nodes have queues (Holdfast), a contended lock is not asked for again but waited for, for as
+/// long as all the retries would have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// `None`: no limit.

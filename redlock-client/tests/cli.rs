@@ -87,9 +87,13 @@ async fn each_failure_has_its_exit_code() {
         guard.release().await.unwrap();
         servers[0].kill();
         servers[1].kill();
-        let (code, said, errors) = output(&servers, &["--wait", "0", "job", "--", "echo"]).await;
-        assert_eq!((code, said.as_str()), (Some(69), ""), "{errors}");
-        let (code, ..) = output(&servers, &["--ttl", "1ms", "job", "--", "echo"]).await;
+        for wait in [&["--wait", "0"][..], &[]] {
+            let args = [wait, &["job", "--", "echo"]].concat();
+            let (code, said, errors) = output(&servers, &args).await;
+            assert_eq!((code, said.as_str()), (Some(69), ""), "{errors}");
+        }
+        let (code, ..) =
+            output(&servers, &["--wait", "0", "--ttl", "1ms", "job", "--", "echo"]).await;
         assert_eq!(code, Some(64));
         let (code, ..) = output(&servers, &["job"]).await;
         assert_eq!(code, Some(64));

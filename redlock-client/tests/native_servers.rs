@@ -319,6 +319,33 @@ async fn a_node_that_forgot_its_locks_does_not_make_a_second_majority() {
 }
 
 #[tokio::test]
+async fn locks_can_be_had_soon_after_a_majority_is_back() {
+    let Some((_, binary)) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")
+    else {
+        return;
+    };
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(Server::start(&binary, &["--lock-quarantine", "no"]).await);
+    }
+    let redlock = quick(&servers);
+    let lock = redlock.lock("k", Duration::from_secs(5));
+    let token = lock.acquire().await.unwrap().token();
+    servers[0].kill();
+    servers[1].kill();
+    let waiting = lock.acquire_before(Instant::now() + Duration::from_secs(1)).await;
+    assert!(matches!(waiting, Err(Error::Unreachable { .. })), "{waiting:?}");
+    servers[0].start_again().await;
+    servers[1].start_again().await;
+    let healed = Instant::now();
+    let guard = lock.acquire_before(healed + Duration::from_secs(10)).await.unwrap();
+    // Counters outlive the crash of a majority.
+    assert!(guard.token() > token, "{:?} after {token:?}", guard.token());
+    guard.release().await.unwrap();
+    nowhere(&servers, "k").await;
+}
+
+#[tokio::test]
 async fn one_frozen_node_of_five_costs_little() {
     let Some(servers) = ours(5).await else { return };
     let redlock = quick(&servers);

@@ -31,6 +31,8 @@ const SIGNALLED: u8 = 128;
 
 /// How long to wait between two attempts where no server has a queue.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// How long to wait for servers that do not answer.
+const REACH_PATIENCE: Duration = Duration::from_secs(5);
 const NODES_VARIABLE: &str = "HOLDFAST_NODES";
 
 fn main() -> ExitCode {
@@ -98,6 +100,7 @@ async fn run(options: &Options) -> Result<u8, Failure> {
     // From before the lock is there, so that none is missed and no lock left behind.
     let mut signals = Signals::new().map_err(|error| (error.to_string(), UNREACHABLE))?;
     let acquiring = async {
+        reach(&redlock, options).await?;
         match options.wait {
             Some(wait) if wait.is_zero() => lock.clone().retry(Retry::none()).hold().await,
             Some(wait) => lock.hold_before(tokio::time::Instant::now() + wait).await,
@@ -117,6 +120,24 @@ async fn run(options: &Options) -> Result<u8, Failure> {
         eprintln!("holdfast-lock: {name:?} held, token {token}, {:?}", kept.guarantee());
     }
     under_lock(options, kept, signals).await
+}
+
+/// Waits until so many servers answer that the lock can be had, but not for long: whoever waits for ever
+/// waits for the lock, not for servers that are misspelt.
+async fn reach(redlock: &RedLock, options: &Options) -> Result<(), Error> {
+    let patience = options.wait.map_or(REACH_PATIENCE, |wait| wait.min(REACH_PATIENCE));
+    let until = tokio::time::Instant::now() + patience;
+    let election = redlock.election(options.name.as_str(), options.ttl);
+    loop {
+        match election.leader().await {
+            Err(_) if tokio::time::Instant::now() + RETRY_DELAY < until => {
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+            Err(error) if options.wait.is_none() => return Err(error),
+            // The attempt will tell, and better.
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Runs the command for as long as the lock is held.
