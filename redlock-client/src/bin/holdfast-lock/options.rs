@@ -34,8 +34,9 @@ Examples:
 #[derive(Parser, Debug)]
 #[command(name = "holdfast-lock", version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// The servers, redis://[[user]:password@]host[:port][/db], rediss://… or unix:///path; a comma
-    /// between them. All who use the lock must name the same ones. Also from HOLDFAST_NODES
+    /// The servers, redis://host:port (user:password@ before it, /db after it), rediss://… or
+    /// unix:///path; a comma between them. All who use the lock must name the same ones. Also from
+    /// HOLDFAST_NODES
     #[arg(long, value_name = "URL,…", value_delimiter = ',')]
     nodes: Vec<String>,
 
