@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use crate::client::Shared;
 use crate::clock::BootInstant;
 use crate::lease::Ttl;
-use crate::net::command::{Claim, Verb};
+use crate::net::claim::Claim;
+use crate::net::command::Verb;
 use crate::round::Round;
 
 /// A claim that may be on some nodes. Releases on all of them when dropped, won or not.
@@ -17,12 +20,14 @@ pub(crate) struct Held {
     claim: Arc<Claim>,
     /// The longest TTL any node was asked for.
     ttl: Ttl,
+    /// Its waits in the queues of nodes that have not granted it yet.
+    queues: JoinSet<()>,
     released: bool,
 }
 
 impl Held {
     pub(crate) fn new(shared: Arc<Shared>, claim: Arc<Claim>, ttl: Ttl) -> Self {
-        Self { shared, claim, ttl, released: false }
+        Self { shared, claim, ttl, queues: JoinSet::new(), released: false }
     }
 
     pub(crate) fn claim(&self) -> &Arc<Claim> {
@@ -31,6 +36,11 @@ impl Held {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Keeps waiting in these queues for as long as the claim is kept.
+    pub(crate) fn wait_in(&mut self, queues: JoinSet<()>) {
+        self.queues = queues;
     }
 
     pub(crate) fn is_released(&self) -> bool {
@@ -48,6 +58,7 @@ impl Held {
     /// it can be dropped, for the releases go on without it.
     pub(crate) fn release(&mut self) -> Round {
         self.released = true;
+        self.queues.abort_all();
         // Before the releases are queued: what is written afterwards would land behind them.
         self.claim.abandon();
         // Twice the TTL, for a request that was still on its way when its time was taken.

@@ -8,17 +8,21 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::election::Election;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::net::address::{Address, Endpoint};
-use crate::net::command::{Claim, Request, Verb};
-use crate::net::node::{Node, NodeConfig};
+use crate::net::claim::Claim;
+use crate::net::command::{Dialect, Outcomes, Request, Verb};
+use crate::net::node::{LastDialect, Node, NodeConfig, NodeKind};
 use crate::net::tls::Tls;
 use crate::retry::Retry;
 use crate::round::{Round, Tally};
 use crate::stats::{Counters, Stats};
 
 const NODE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(50);
+/// A cluster has to sync what it answers, and to elect a leader now and then.
+const CLUSTER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 /// Connecting takes several round trips, and may have to resolve a name.
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 /// A node that takes longer to answer is not one to take locks on.
@@ -72,6 +76,11 @@ impl RedLock {
         Lock::new(self.clone(), keys, ttl)
     }
 
+    /// Names an election for an office that is held for `ttl` at a time. Nothing is sent yet.
+    pub fn election(&self, name: impl Into<Vec<u8>>, ttl: Duration) -> Election {
+        Election::new(self.clone(), name.into(), ttl)
+    }
+
     /// Reads the counters.
     pub fn stats(&self) -> Stats {
         self.shared.counters.read()
@@ -106,29 +115,43 @@ impl Shared {
     pub(crate) fn ask(&self, verb: Verb, claim: &Arc<Claim>, timeout: Duration) -> Round {
         let (outcomes, answers) = mpsc::unbounded_channel();
         let deadline = Instant::now() + timeout;
-        for (index, node) in self.nodes.iter().enumerate() {
-            node.send(Request {
-                verb,
-                claim: Arc::clone(claim),
-                node: index,
-                deadline,
-                outcomes: Some(outcomes.clone()),
-                permit: None,
-            });
+        for node in 0..self.nodes.len() {
+            self.tell(node, verb, claim, deadline, Some(outcomes.clone()));
         }
-        Round { tally: Tally::new(self.nodes.len()), answers, deadline }
+        Round { tally: Tally::new(self.nodes.len(), claim.quorum()), answers, deadline }
     }
 
-    /// Sends one request to one node and does not listen for the outcome.
-    pub(crate) fn tell(&self, node: usize, verb: Verb, claim: &Arc<Claim>, timeout: Duration) {
+    /// Sends one request to one node; the outcome goes to `outcomes`, if anywhere.
+    pub(crate) fn tell(
+        &self,
+        node: usize,
+        verb: Verb,
+        claim: &Arc<Claim>,
+        deadline: Instant,
+        outcomes: Option<Outcomes>,
+    ) {
         self.nodes[node].send(Request {
             verb,
             claim: Arc::clone(claim),
             node,
-            deadline: Instant::now() + timeout,
-            outcomes: None,
+            deadline,
+            outcomes,
             permit: None,
         });
+    }
+
+    /// Whether the one node is a Raft cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.nodes[0].config().kind == NodeKind::Cluster
+    }
+
+    /// What each node spoke last.
+    pub(crate) fn dialects(&self) -> Vec<Option<Dialect>> {
+        self.nodes.iter().map(|node| node.config().dialect.get()).collect()
+    }
+
+    pub(crate) fn node_config(&self, node: usize) -> &Arc<NodeConfig> {
+        self.nodes[node].config()
     }
 }
 
@@ -137,7 +160,8 @@ impl Shared {
 #[must_use]
 pub struct Builder {
     urls: Vec<String>,
-    node_timeout: Duration,
+    kind: NodeKind,
+    node_timeout: Option<Duration>,
     connect_timeout: Duration,
     silence_timeout: Option<Duration>,
     retry: Retry,
@@ -148,7 +172,8 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
-            node_timeout: NODE_TIMEOUT_DEFAULT,
+            kind: NodeKind::Server,
+            node_timeout: None,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             silence_timeout: None,
             retry: Retry::default(),
@@ -174,10 +199,20 @@ impl Builder {
         self
     }
 
-    /// How long to wait for any one node in one attempt; 50 ms by default. Keep it far below the TTL:
-    /// never more than half the TTL is spent waiting, whatever is set here.
+    /// Takes all that was named as the members of one Raft cluster of Holdfast servers, not as independent
+    /// servers: its locks are [`Guarantee::Linearizable`](crate::Guarantee::Linearizable).
+    ///
+    /// The client talks to the member that leads, and looks for the new leader when that one goes.
+    /// It is enough to name some of the members.
+    pub fn cluster(mut self) -> Self {
+        self.kind = NodeKind::Cluster;
+        self
+    }
+
+    /// How long to wait for any one node in one attempt; 50 ms by default, 2 s for a cluster. Keep it far
+    /// below the TTL: never more than half the TTL is spent waiting, whatever is set here.
     pub fn node_timeout(mut self, timeout: Duration) -> Self {
-        self.node_timeout = timeout;
+        self.node_timeout = Some(timeout);
         self
     }
 
@@ -217,8 +252,12 @@ impl Builder {
                     .to_owned(),
             ));
         }
+        let node_timeout = self.node_timeout.unwrap_or(match self.kind {
+            NodeKind::Server => NODE_TIMEOUT_DEFAULT,
+            NodeKind::Cluster => CLUSTER_TIMEOUT_DEFAULT,
+        });
         for (name, timeout) in [
-            ("node_timeout", Some(self.node_timeout)),
+            ("node_timeout", Some(node_timeout)),
             ("connect_timeout", Some(self.connect_timeout)),
             ("silence_timeout", self.silence_timeout),
         ] {
@@ -244,30 +283,33 @@ impl Builder {
             None if wants_tls => Some(Tls::system()?),
             None => None,
         };
-        let silence_timeout = self.silence_timeout.unwrap_or_else(|| {
-            (self.node_timeout * SILENCE_PER_NODE_TIMEOUT).max(SILENCE_TIMEOUT_MIN)
-        });
+        let silence_default = match self.kind {
+            NodeKind::Server => node_timeout * SILENCE_PER_NODE_TIMEOUT,
+            // The sooner given up, the sooner the new leader is looked for.
+            NodeKind::Cluster => node_timeout,
+        };
+        let silence_timeout =
+            self.silence_timeout.unwrap_or(silence_default.max(SILENCE_TIMEOUT_MIN));
         let counters = Arc::new(Counters::default());
-        let nodes = addresses
-            .into_iter()
-            .map(|address| {
-                Node::new(NodeConfig {
-                    label: address.to_string(),
-                    address,
-                    tls: tls.as_ref().map(Tls::config),
-                    connect_timeout: self.connect_timeout,
-                    silence_timeout,
-                    counters: Arc::clone(&counters),
-                })
+        let node = |addresses: Vec<Address>| {
+            let labels: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            Node::new(NodeConfig {
+                label: labels.join(","),
+                addresses,
+                kind: self.kind,
+                dialect: LastDialect::default(),
+                tls: tls.as_ref().map(Tls::config),
+                connect_timeout: self.connect_timeout,
+                silence_timeout,
+                counters: Arc::clone(&counters),
             })
-            .collect();
+        };
+        let nodes = match self.kind {
+            NodeKind::Cluster => vec![node(addresses)],
+            NodeKind::Server => addresses.into_iter().map(|address| node(vec![address])).collect(),
+        };
         Ok(RedLock {
-            shared: Arc::new(Shared {
-                nodes,
-                node_timeout: self.node_timeout,
-                retry: self.retry,
-                counters,
-            }),
+            shared: Arc::new(Shared { nodes, node_timeout, retry: self.retry, counters }),
         })
     }
 }

@@ -151,6 +151,8 @@ pub enum NodeCause {
     Overloaded,
     /// The lock is not on this node, or belongs to another owner there.
     NotHeld,
+    /// The server cannot do what the lock asks for.
+    Unsupported(String),
     /// The node is in quarantine after a restart, for this much longer.
     Quarantined(Duration),
 }
@@ -165,6 +167,7 @@ impl fmt::Display for NodeCause {
             Self::Protocol(what) => write!(f, "not a sensible reply: {what}"),
             Self::Overloaded => f.write_str("too many requests are waiting for it"),
             Self::NotHeld => f.write_str("does not hold this lock"),
+            Self::Unsupported(what) => f.write_str(what),
             Self::Quarantined(left) => write!(f, "in quarantine for {left:?}"),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::claim::Held;
@@ -21,14 +22,20 @@ use crate::owner::Owner;
 use crate::round::{Round, Verdict};
 use crate::stats::Event;
 
-/// What holding a lock is worth.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// What holding a lock is worth, from the least on.
+#[derive(PartialOrd, Ord, Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Guarantee {
     /// Mutual exclusion while timing is bounded: clocks run at about the same rate, and neither the
     /// holder nor its messages are delayed past the deadline unnoticed. A holder that is paused
     /// between looking at [`Lease::remaining`] and writing may write late.
     Lease,
+    /// A lease with a fencing token that a majority of independent Holdfast servers vouches for: tokens
+    /// of a resource increase from one exclusive holder to the next, whatever the clocks do. A resource
+    /// that refuses tokens smaller than the greatest it has seen loses no write to a late holder.
+    FencedQuorum,
+    /// A lease with a fencing token out of the log of one Raft cluster.
+    Linearizable,
 }
 
 /// When a lease ends.
@@ -55,6 +62,8 @@ impl Term {
 #[derive(Clone)]
 pub struct Lease {
     owner: Owner,
+    token: Option<u64>,
+    guarantee: Guarantee,
     term: watch::Receiver<Term>,
 }
 
@@ -107,7 +116,17 @@ impl Lease {
 
     /// What holding this lock is worth.
     pub fn guarantee(&self) -> Guarantee {
-        Guarantee::Lease
+        self.guarantee
+    }
+
+    /// The fencing token; `None` when all there is is a lease.
+    ///
+    /// Pass it along with every write, to a resource that remembers the greatest token it has seen and
+    /// refuses smaller ones. Of two exclusive holders the later has the greater token. Holders of a
+    /// shared lock or a semaphore at the same time may have the same one; it is greater than that of
+    /// every exclusive holder before them. Several resources locked together have one token.
+    pub fn token(&self) -> Option<u64> {
+        self.token
     }
 }
 
@@ -115,6 +134,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("owner", &self.owner)
+            .field("token", &self.token)
             .field("remaining", &self.remaining())
             .finish()
     }
@@ -133,9 +153,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(held: Held, deadline: BootInstant) -> Self {
+    pub(crate) fn new(
+        held: Held,
+        deadline: BootInstant,
+        token: Option<u64>,
+        guarantee: Guarantee,
+    ) -> Self {
         let (term, receiver) = watch::channel(Term { deadline, ended: false });
-        let lease = Lease { owner: held.claim().owner.clone(), term: receiver };
+        let lease = Lease { owner: held.claim().owner.clone(), token, guarantee, term: receiver };
         Self { held, lease, term }
     }
 
@@ -160,7 +185,8 @@ impl Guard {
     /// Dropping the future leaves the lock as it was; nodes that have extended it by then keep it
     /// longer than the guard knows, until it is released.
     pub async fn extend(&mut self, ttl: Duration) -> Result<(), Error> {
-        let checked = Ttl::new(ttl)?;
+        // Some nodes set the time they are told, and it must not be less than what they promised.
+        let checked = Ttl::new(ttl)?.at_least(self.lease.remaining());
         let counters = Arc::clone(&self.held.shared().counters);
         let span = tracing::debug_span!("redlock.extend", owner = %self.lease.owner, ?ttl);
         let result = self.extend_checked(checked, ttl).instrument(span).await;
@@ -223,12 +249,8 @@ impl Guard {
                 // Invariant: only under a majority that has held the lock without a break.
                 if lease.is_held() && !claim.is_abandoned() {
                     shared.counters.count(Event::topped_up);
-                    shared.tell(
-                        node,
-                        Verb::Acquire(ttl),
-                        &claim,
-                        ttl.round_timeout(shared.node_timeout),
-                    );
+                    let deadline = Instant::now() + ttl.round_timeout(shared.node_timeout);
+                    shared.tell(node, Verb::Acquire(ttl), &claim, deadline, None);
                 }
             }
         });

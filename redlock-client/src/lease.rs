@@ -22,6 +22,16 @@ pub(crate) const fn quorum(nodes: usize) -> usize {
     nodes / 2 + 1
 }
 
+/// Smallest number of nodes such that permits of a semaphore, each taken on so many nodes of which each
+/// gives out `limit`, can never exceed `limit` in all.
+///
+/// P permits take P·k of the N·limit places, so P < limit + 1 wants k > N·limit / (limit + 1). A plain
+/// majority would let three holders into a semaphore of two on three nodes.
+pub(crate) const fn semaphore_quorum(nodes: usize, limit: u32) -> usize {
+    let limit = limit as usize;
+    nodes * limit / (limit + 1) + 1
+}
+
 /// A checked time to live, in whole milliseconds as servers count it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ttl(Duration);
@@ -34,6 +44,14 @@ impl Ttl {
         }
         let whole_seconds = Duration::from_secs(ttl.as_secs());
         Ok(Self(whole_seconds + Duration::from_millis(u64::from(ttl.subsec_millis()))))
+    }
+
+    /// The shortest lease that lasts `remaining` by the local clock, this one at least.
+    pub(crate) fn at_least(self, remaining: Duration) -> Self {
+        // Inverse of `usable`, rounded up.
+        let whole = (remaining + DRIFT_FIXED) * DRIFT_DIVISOR / (DRIFT_DIVISOR - 1);
+        let whole_ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        Self(self.0.max(Duration::from_millis(whole_ms)))
     }
 
     pub(crate) fn as_duration(self) -> Duration {
@@ -76,6 +94,29 @@ mod tests {
         for nodes in 1..20 {
             assert!(2 * quorum(nodes) > nodes);
             assert!(quorum(nodes) <= nodes);
+        }
+    }
+
+    #[test]
+    fn permits_never_exceed_the_limit() {
+        for nodes in 1..12 {
+            for limit in 1..20 {
+                let quorum = semaphore_quorum(nodes, limit);
+                assert!(quorum <= nodes);
+                let holders_max = nodes * limit as usize / quorum;
+                assert!(holders_max <= limit as usize, "{nodes} nodes, {limit} permits");
+            }
+            assert_eq!(semaphore_quorum(nodes, 1), quorum(nodes));
+        }
+    }
+
+    #[test]
+    fn a_lease_that_must_not_be_cut_short_lasts_as_long_again() {
+        let ttl = Ttl::new(Duration::from_millis(50)).unwrap();
+        for remaining_ms in [0, 1, 49, 1000, 123_457, 31_000_000_000] {
+            let remaining = Duration::from_millis(remaining_ms);
+            let lasting = ttl.at_least(remaining);
+            assert!(lasting.usable() >= remaining && lasting.as_duration() >= ttl.as_duration());
         }
     }
 

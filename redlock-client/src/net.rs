@@ -5,10 +5,13 @@
 
 pub(crate) mod actor;
 pub(crate) mod address;
+pub(crate) mod claim;
 pub(crate) mod codec;
 pub(crate) mod command;
 pub(crate) mod handshake;
 pub(crate) mod node;
 pub(crate) mod rescue;
+pub(crate) mod script;
 pub(crate) mod stream;
 pub(crate) mod tls;
+pub(crate) mod wait;

@@ -11,6 +11,9 @@ const DELAY_DEFAULT: Duration = Duration::from_millis(100);
 ///
 /// The delay is drawn anew each time, uniformly from half to one and a half times the one given:
 /// contenders that split the nodes between them must not come back in step and split them again.
+///
+/// Where the nodes have queues (Holdfast), a contended lock is not asked for again but waited for, for as
+/// long as all the retries would have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// `None`: no limit.
@@ -40,6 +43,13 @@ impl Retry {
     /// Whether a further attempt follows after `retries` of them.
     pub(crate) fn allows(self, retries: u32) -> bool {
         self.retries_max.is_none_or(|max| retries < max)
+    }
+
+    /// How long all retries take together, on average; `None` if there is no end to them.
+    ///
+    /// Where a server has a queue this is how long to wait in it.
+    pub(crate) fn patience(self) -> Option<Duration> {
+        self.retries_max.map(|max| self.delay.saturating_mul(max))
     }
 
     pub(crate) fn next_delay(self) -> Duration {

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, NodeCause, NodeFailure};
-use crate::lease::quorum;
 use crate::net::command::{Answer, Outcome};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,28 +21,44 @@ pub(crate) enum Verdict {
 /// Outcomes by node.
 pub(crate) struct Tally {
     outcomes: Vec<Option<Outcome>>,
+    quorum: usize,
 }
 
 impl Tally {
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { outcomes: vec![None; nodes] }
+    pub(crate) fn new(nodes: usize, quorum: usize) -> Self {
+        Self { outcomes: vec![None; nodes], quorum }
     }
 
     pub(crate) fn quorum(&self) -> usize {
-        quorum(self.outcomes.len())
+        self.quorum
+    }
+
+    pub(crate) fn outcomes(&self) -> &[Option<Outcome>] {
+        &self.outcomes
     }
 
     pub(crate) fn record(&mut self, node: usize, outcome: Outcome) {
         self.outcomes[node] = Some(outcome);
     }
 
-    pub(crate) fn count(&self, answer: Answer) -> usize {
-        self.outcomes.iter().filter(|o| **o == Some(Ok(answer))).count()
+    /// Nodes that did what was asked.
+    pub(crate) fn done(&self) -> usize {
+        let is_done =
+            |o: &&Option<Outcome>| matches!(o, Some(Ok(Answer::Done | Answer::Granted(_))));
+        self.outcomes.iter().filter(is_done).count()
+    }
+
+    /// Nodes that have not answered.
+    pub(crate) fn open(&self) -> usize {
+        self.outcomes.iter().filter(|o| o.is_none()).count()
+    }
+
+    fn count(&self, answer: &Answer) -> usize {
+        self.outcomes.iter().flatten().filter(|o| o.as_ref() == Ok(answer)).count()
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
-        let done = self.count(Answer::Done);
-        let open = self.outcomes.iter().filter(|o| o.is_none()).count();
+        let (done, open) = (self.done(), self.open());
         if done >= self.quorum() {
             Verdict::Reached
         } else if done + open < self.quorum() {
@@ -60,7 +75,7 @@ impl Tally {
             .collect()
     }
 
-    fn give_up_on_open(&mut self, cause: &NodeCause) {
+    pub(crate) fn give_up_on_open(&mut self, cause: &NodeCause) {
         for outcome in self.outcomes.iter_mut().filter(|o| o.is_none()) {
             *outcome = Some(Err(cause.clone()));
         }
@@ -68,7 +83,7 @@ impl Tally {
 
     /// Nodes that answered that the lock is not, or not only, ours there.
     fn denials(&self) -> usize {
-        self.count(Answer::Missing) + self.count(Answer::Foreign)
+        self.count(&Answer::Missing) + self.count(&Answer::Foreign)
     }
 
     /// Whether so many nodes deny that no quorum can hold the lock, whatever the silent ones know.
@@ -81,16 +96,12 @@ impl Tally {
         let nodes = self.outcomes.len();
         let failed = self.outcomes.iter().flatten().filter(|o| o.is_err()).count();
         let quarantined: Vec<Duration> = self.quarantines().collect();
-        let held = self.count(Answer::Foreign);
+        let held = self.count(&Answer::Foreign);
         if nodes - failed < self.quorum() {
             return self.unreachable(labels);
         }
         if held > 0 && nodes - failed - quarantined.len() >= self.quorum() {
-            return Error::Contended {
-                granted: self.count(Answer::Done),
-                held,
-                quorum: self.quorum(),
-            };
+            return Error::Contended { granted: self.done(), held, quorum: self.quorum() };
         }
         if quarantined.is_empty() {
             return self.unreachable(labels);
@@ -118,15 +129,15 @@ impl Tally {
             .zip(labels)
             .filter_map(|(outcome, label)| {
                 let cause = match outcome.as_ref()? {
-                    Ok(Answer::Done) => return None,
-                    Ok(Answer::Missing | Answer::Foreign) => NodeCause::NotHeld,
+                    Ok(Answer::Done | Answer::Granted(_)) => return None,
+                    Ok(Answer::Missing | Answer::Foreign | Answer::Seen(_)) => NodeCause::NotHeld,
                     Ok(Answer::Quarantined(left)) => NodeCause::Quarantined(*left),
                     Err(cause) => cause.clone(),
                 };
                 Some(NodeFailure { node: (*label).to_owned(), cause })
             })
             .collect();
-        Error::Unreachable { answered: self.count(Answer::Done), quorum: self.quorum(), failures }
+        Error::Unreachable { answered: self.done(), quorum: self.quorum(), failures }
     }
 }
 
@@ -167,7 +178,8 @@ impl Round {
         self.tally.disproves()
     }
 
-    async fn next(&mut self) {
+    /// Records one more outcome, or that no more can come in time.
+    pub(crate) async fn next(&mut self) {
         match timeout_at(self.deadline, self.answers.recv()).await {
             Ok(Some((node, outcome))) => self.tally.record(node, outcome),
             // Every request is gone without an outcome: their tasks were dropped with a runtime.
@@ -182,6 +194,7 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::quorum;
 
     const DOWN: Outcome = Err(NodeCause::Timeout);
     const OK: Outcome = Ok(Answer::Done);
@@ -192,7 +205,8 @@ mod tests {
     }
 
     fn tally(outcomes: &[Outcome], open: usize) -> Tally {
-        let mut tally = Tally::new(outcomes.len() + open);
+        let nodes = outcomes.len() + open;
+        let mut tally = Tally::new(nodes, quorum(nodes));
         for (node, outcome) in outcomes.iter().enumerate() {
             tally.record(node, outcome.clone());
         }

@@ -20,6 +20,10 @@ pub struct Stats {
     pub too_slow: u64,
     /// Attempts refused by nodes in quarantine.
     pub quarantined: u64,
+    /// Acquisitions that went on to wait in the nodes' queues.
+    pub queued: u64,
+    /// Waits in queues that were begun anew because several waiters had divided the nodes among them.
+    pub split: u64,
     /// Acquisitions dropped by the caller before they were decided.
     pub cancelled: u64,
     /// Successful extensions, renewals of `run` included.
@@ -71,6 +75,8 @@ counters!(
     unreachable,
     too_slow,
     quarantined,
+    queued,
+    split,
     cancelled,
     extended,
     extend_failed,

@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::NodeCause;
 use crate::net::codec::{Reply, decode};
-use crate::net::command::{Answer, Form, Request, Verb};
-use crate::net::handshake;
-use crate::net::node::NodeConfig;
+use crate::net::command::{Answer, Dialect, Outcome, Request, Verb};
+use crate::net::handshake::{self, Link};
+use crate::net::node::{NodeConfig, NodeKind};
 use crate::net::rescue;
-use crate::net::stream::Stream;
+use crate::net::script::Form;
 use crate::owner::random_fraction;
 use crate::stats::Event;
 
@@ -40,6 +40,7 @@ const READ_CAPACITY: usize = 4096;
 struct InFlight {
     request: Request,
     form: Form,
+    dialect: Dialect,
 }
 
 /// How a connection ended.
@@ -59,6 +60,8 @@ pub(crate) struct Actor {
     /// Releases to send again at a given time. One delay for all, so oldest first.
     delayed: VecDeque<(Instant, Request)>,
     connect_failures: u32,
+    /// What the present connection speaks.
+    dialect: Dialect,
 }
 
 impl Actor {
@@ -70,6 +73,7 @@ impl Actor {
             in_flight: VecDeque::new(),
             delayed: VecDeque::new(),
             connect_failures: 0,
+            dialect: Dialect::Plain,
         }
     }
 
@@ -79,11 +83,12 @@ impl Actor {
             let connected =
                 timeout(self.config.connect_timeout, handshake::connect(&self.config)).await;
             match connected.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-                Ok(stream) => {
+                Ok(link) => {
                     self.connect_failures = 0;
+                    self.dialect = link.dialect;
                     self.config.counters.count(Event::connected);
                     tracing::debug!(node = %self.config.label, "connected");
-                    match self.serve(stream).await {
+                    match self.serve(link).await {
                         End::Finished => return,
                         End::Broken(why) => self.broken(&why),
                     }
@@ -146,7 +151,7 @@ impl Actor {
         }
     }
 
-    async fn serve(&mut self, stream: Stream) -> End {
+    async fn serve(&mut self, Link { stream, protocol, .. }: Link) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut input = BytesMut::with_capacity(READ_CAPACITY);
         let mut output = BytesMut::new();
@@ -173,7 +178,7 @@ impl Actor {
                         Err(e) => return End::Broken(e.to_string()),
                     }
                     loop {
-                        match decode(&mut input, self.config.address.protocol) {
+                        match decode(&mut input, protocol) {
                             Ok(None) => break,
                             Ok(Some(reply)) => if let Err(why) = self.complete(&reply, &mut output) {
                                 return End::Broken(why);
@@ -223,11 +228,14 @@ impl Actor {
         if !request.is_live() {
             return report_dead(&mut request);
         }
+        if let Some(why) = request.unsupported(self.dialect) {
+            return request.report(Err(why));
+        }
         if matches!(request.verb, Verb::Acquire(_)) {
             request.claim.mark_sent(request.node);
         }
-        request.write(output, form);
-        self.in_flight.push_back(InFlight { request, form });
+        request.write(output, form, self.dialect);
+        self.in_flight.push_back(InFlight { request, form, dialect: self.dialect });
     }
 
     /// Matches a reply with the oldest request in flight.
@@ -235,7 +243,7 @@ impl Actor {
         if *reply == Reply::Push {
             return Ok(());
         }
-        let Some(InFlight { mut request, form }) = self.in_flight.pop_front() else {
+        let Some(InFlight { mut request, form, dialect }) = self.in_flight.pop_front() else {
             return Err("reply to no request".to_owned());
         };
         if let Reply::Error(text) = reply
@@ -246,7 +254,22 @@ impl Actor {
             self.submit(request, Form::Source, output);
             return Ok(());
         }
-        let outcome = request.read(reply);
+        if let Reply::Error(text) = reply
+            && dialect == Dialect::Native
+            && text.contains("nknown command")
+        {
+            // The server could not be asked which commands it has. Now it has told.
+            self.dialect = Dialect::Plain;
+            self.config.dialect.set(Dialect::Plain);
+            self.submit(request, Form::Digest, output);
+            return Ok(());
+        }
+        let outcome = request.read(reply, dialect);
+        let leaderless = self.config.kind == NodeKind::Cluster && is_leaderless(&outcome);
+        if leaderless && matches!(request.verb, Verb::Acquire(_)) {
+            // The fate of what the old leader was told is open.
+            request.claim.mark_suspect(request.node);
+        }
         if request.is_release() {
             let refused = outcome.is_err();
             let suspect = request.claim.take_suspect(request.node);
@@ -257,7 +280,7 @@ impl Actor {
         } else {
             request.report(outcome);
         }
-        Ok(())
+        if leaderless { Err("the cluster has another leader, or none".to_owned()) } else { Ok(()) }
     }
 
     /// Settles what was in flight on a connection that is gone.
@@ -270,8 +293,14 @@ impl Actor {
                     self.waiting.push_back(request);
                     continue;
                 }
-                Verb::Acquire(_) => request.claim.mark_suspect(request.node),
-                Verb::Extend(_) => {}
+                Verb::Acquire(ttl) => {
+                    request.claim.mark_suspect(request.node);
+                    request.claim.mark_stray_extend(request.node, ttl);
+                }
+                Verb::Extend(ttl) | Verb::Fence { ttl, .. } => {
+                    request.claim.mark_stray_extend(request.node, ttl);
+                }
+                Verb::Look => {}
             }
             request.report(Err(NodeCause::Disconnected(why.to_owned())));
         }
@@ -290,6 +319,12 @@ impl Drop for Actor {
         }
         rescue::spawn(Arc::clone(&self.config), left);
     }
+}
+
+/// Whether a member of a cluster could not answer for the cluster.
+fn is_leaderless(outcome: &Outcome) -> bool {
+    let Err(NodeCause::Refused(text)) = outcome else { return false };
+    ["CLUSTERDOWN", "UNKNOWN", "MOVED", "READONLY"].iter().any(|code| text.starts_with(code))
 }
 
 fn report_dead(request: &mut Request) {

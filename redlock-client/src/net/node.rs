@@ -3,6 +3,7 @@
 //! Sending never waits and never fails, so it can be done from `Drop`; what became of a request comes
 //! back through its outcome channel.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::error::NodeCause;
 use crate::net::actor::Actor;
 use crate::net::address::Address;
-use crate::net::command::Request;
+use crate::net::command::{Dialect, Request};
 use crate::net::rescue;
 use crate::stats::Counters;
 
@@ -22,14 +23,47 @@ use crate::stats::Counters;
 const REQUESTS_MAX: usize = 1024;
 
 pub(crate) struct NodeConfig {
-    pub(crate) address: Address,
+    /// One, or the members of a cluster that is one node to us.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) kind: NodeKind,
     /// The address as shown to people.
     pub(crate) label: String,
+    pub(crate) dialect: LastDialect,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) connect_timeout: Duration,
     /// A connection on which answers are due and nothing arrives for this long is given up.
     pub(crate) silence_timeout: Duration,
     pub(crate) counters: Arc<Counters>,
+}
+
+/// What stands behind a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NodeKind {
+    Server,
+    /// A Raft cluster; connections look for its leader.
+    Cluster,
+}
+
+/// The dialect of the node's latest connection, if it has had one: a guess about the next.
+#[derive(Default)]
+pub(crate) struct LastDialect(AtomicU8);
+
+impl LastDialect {
+    pub(crate) fn set(&self, dialect: Dialect) {
+        let code = match dialect {
+            Dialect::Plain => 1,
+            Dialect::Native => 2,
+        };
+        self.0.store(code, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<Dialect> {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Some(Dialect::Plain),
+            2 => Some(Dialect::Native),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) struct Node {
@@ -50,6 +84,10 @@ impl Node {
 
     pub(crate) fn label(&self) -> &str {
         &self.config.label
+    }
+
+    pub(crate) fn config(&self) -> &Arc<NodeConfig> {
+        &self.config
     }
 
     /// Queues `request` behind all earlier ones. Never blocks.

@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::NodeCause;
 use crate::net::codec::{Reply, decode};
-use crate::net::command::{Form, Request};
-use crate::net::handshake;
+use crate::net::command::Request;
+use crate::net::handshake::{self, Link};
 use crate::net::node::NodeConfig;
+use crate::net::script::Form;
 
 /// On top of the connect timeout: time for the answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -50,21 +51,21 @@ pub(crate) fn spawn(config: Arc<NodeConfig>, mut requests: Vec<Request>) {
 }
 
 async fn release(config: &NodeConfig, requests: &mut [Request]) -> Result<(), String> {
-    let mut stream = handshake::connect(config).await?;
+    let Link { mut stream, protocol, dialect } = handshake::connect(config).await?;
     let mut out = BytesMut::new();
     for request in requests.iter() {
         // By source: whether the server knows the digest is not worth a round trip here.
-        request.write(&mut out, Form::Source);
+        request.write(&mut out, Form::Source, dialect);
     }
     stream.write_all(&out).await.map_err(|e| e.to_string())?;
     stream.flush().await.map_err(|e| e.to_string())?;
     let mut input = BytesMut::new();
     let mut answered = 0;
     while answered < requests.len() {
-        match decode(&mut input, config.address.protocol)? {
+        match decode(&mut input, protocol)? {
             Some(Reply::Push) => {}
             Some(reply) => {
-                let outcome = requests[answered].read(&reply);
+                let outcome = requests[answered].read(&reply, dialect);
                 requests[answered].report(outcome);
                 answered += 1;
             }

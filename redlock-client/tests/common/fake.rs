@@ -41,6 +41,11 @@ struct State {
     log: Vec<String>,
     connections: usize,
     ttl_factor: u32,
+    /// Knows the native lock commands.
+    native: bool,
+    /// The greatest token given.
+    counter: u64,
+    tokens: HashMap<String, u64>,
 }
 
 pub struct FakeNode {
@@ -62,6 +67,9 @@ impl FakeNode {
                 log: Vec::new(),
                 connections: 0,
                 ttl_factor: 1,
+                native: false,
+                counter: 0,
+                tokens: HashMap::new(),
             })),
             tasks: Mutex::new(None),
         };
@@ -75,6 +83,26 @@ impl FakeNode {
             nodes.push(Self::start().await);
         }
         nodes
+    }
+
+    /// Native nodes whose counters differ, so that a grant needs its second phase.
+    pub async fn native(count: usize) -> Vec<Self> {
+        let nodes = Self::many(count).await;
+        for (index, node) in nodes.iter().enumerate() {
+            let mut state = node.state.lock().unwrap();
+            (state.native, state.counter) = (true, 10 * index as u64);
+        }
+        nodes
+    }
+
+    /// The greatest token the node has given or fenced.
+    pub fn counter(&self) -> u64 {
+        self.state.lock().unwrap().counter
+    }
+
+    /// Gives out tokens from here on, as a node that lost its counter would.
+    pub fn set_counter(&self, counter: u64) {
+        self.state.lock().unwrap().counter = counter;
     }
 
     fn serve(&self, listener: TcpListener) {
@@ -106,7 +134,11 @@ impl FakeNode {
 
     /// The same for every command but those that set up the connection.
     pub fn always(&self, act: Act) {
-        self.rule(move |name| if name == "PING" { Act::Obey } else { act.clone() });
+        self.rule(
+            move |name| {
+                if matches!(name, "PING" | "COMMAND") { Act::Obey } else { act.clone() }
+            },
+        );
     }
 
     /// Accepts connections and says nothing, ever.
@@ -211,6 +243,19 @@ async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
         if idle {
             continue;
         }
+        if let Some(block) = args.iter().position(|arg| arg == "BLOCK") {
+            let until = Instant::now() + Duration::from_millis(args[block + 1].parse().unwrap());
+            // As a real server: a waiter that is gone is passed over.
+            while Instant::now() < until && state.lock().unwrap().is_held(&args[1]) {
+                let mut byte = [0];
+                let peek = reader.get_mut().peek(&mut byte);
+                let gone = tokio::time::timeout(Duration::from_millis(1), peek).await;
+                if gone.is_ok_and(|read| read.is_ok_and(|read| read == 0)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
         let reply = match act {
             Act::Error(text) => format!("-{text}\r\n"),
             _ => state.lock().unwrap().execute(&name, &args),
@@ -245,6 +290,11 @@ async fn read_prefix(reader: &mut (impl AsyncBufReadExt + Unpin)) -> Option<usiz
 }
 
 impl State {
+    fn is_held(&mut self, key: &str) -> bool {
+        self.expire();
+        self.keys.contains_key(key)
+    }
+
     fn expire(&mut self) {
         let now = Instant::now();
         self.keys.retain(|_, (_, at)| *at > now);
@@ -275,6 +325,9 @@ impl State {
         let int = |n: i64| format!(":{n}\r\n");
         match name {
             "PING" => "+PONG\r\n".to_owned(),
+            "COMMAND" if self.native => "*1\r\n*1\r\n$12\r\nlock.acquire\r\n".to_owned(),
+            "COMMAND" => "*1\r\n*-1\r\n".to_owned(),
+            lock if lock.starts_with("LOCK.") && self.native => self.lock(args),
             "SET" => {
                 assert_eq!((&args[3][..], &args[4][..]), ("NX", "PX"));
                 if self.keys.contains_key(&args[1]) {
@@ -284,6 +337,7 @@ impl State {
                 "+OK\r\n".to_owned()
             }
             "EVALSHA" => "-NOSCRIPT No matching script.\r\n".to_owned(),
+            lock if lock.starts_with("LOCK.") => format!("-ERR unknown command '{lock}'\r\n"),
             _ => {
                 let count: usize = args[2].parse().unwrap();
                 let (keys, values) = args[3..].split_at(count);
@@ -313,9 +367,46 @@ impl State {
                         self.keys.retain(|key, (o, _)| !(keys.contains(key) && o == owner));
                         int(i64::from(before - self.keys.len() == keys.len()))
                     }
-                    other => format!("-ERR unknown command {other}\r\n"),
+                    other => format!("-ERR unknown command '{other}'\r\n"),
                 }
             }
+        }
+    }
+
+    /// The native lock of one exclusive holder. BLOCK is the connection's business.
+    fn lock(&mut self, args: &[String]) -> String {
+        let (key, owner) = (&args[1], &args[2]);
+        let ours = self.keys.get(key).is_some_and(|(o, _)| o == owner);
+        match args[0].as_str() {
+            "LOCK.ACQUIRE" => {
+                if !ours && self.keys.contains_key(key) {
+                    return "*-1\r\n".to_owned();
+                }
+                if !ours {
+                    self.counter += 1;
+                    self.tokens.insert(key.clone(), self.counter);
+                }
+                self.set(key, owner, &args[3]);
+                format!("*2\r\n:{}\r\n:{}\r\n", self.tokens[key], args[3])
+            }
+            "LOCK.RENEW" if !ours => "$-1\r\n".to_owned(),
+            "LOCK.RENEW" => {
+                let token = args.get(5).map_or(self.tokens[key], |token| token.parse().unwrap());
+                if token < self.tokens[key] {
+                    return "-FENCED the lock was granted under a greater token\r\n".to_owned();
+                }
+                self.tokens.insert(key.clone(), token);
+                self.counter = self.counter.max(token);
+                self.set(key, owner, &args[3]);
+                format!(":{token}\r\n")
+            }
+            "LOCK.RELEASE" => {
+                if ours {
+                    self.keys.remove(key);
+                }
+                format!(":{}\r\n", i32::from(ours))
+            }
+            other => format!("-ERR unknown command '{other}'\r\n"),
         }
     }
 

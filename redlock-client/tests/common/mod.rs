@@ -1,6 +1,7 @@
 //! What the tests share: fake nodes, and waiting for something to come true.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod drops;
 pub mod fake;
 pub mod server;
 

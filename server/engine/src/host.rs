@@ -29,7 +29,8 @@ pub trait Host: Sync {
     }
 
     /// Whether clients wait for this very lock, so that one that comes now has to stand behind
-    /// them. A refusal changes nothing, so that replicas may answer differently.
+    /// them. It decides what is granted: a host that applies what others apply too says no, and
+    /// asks who waits before it proposes.
     fn is_lock_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
         let _ = (db, key);
         false
@@ -42,7 +43,8 @@ pub trait Host: Sync {
     }
 
     /// Whether a lock may be granted now, and makes durable what must be before it is: the length
-    /// of its life and its token. Asked when nothing has been changed yet.
+    /// of its life and its token. Asked when nothing has been changed yet. In a cluster, where all
+    /// of it is in the log, always.
     ///
     /// # Errors
     /// `QUARANTINE <ms left>` while locks may be forgotten that were granted before a restart.
