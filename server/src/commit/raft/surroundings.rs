@@ -1,0 +1,72 @@
+//! What the state machine needs of the node: its engine, and somebody to deliver effects to.
+
+use holdfast_engine::effects::{Audience, Effects, EventClass};
+use holdfast_engine::engine::Engine;
+use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::{CommandError, Reply};
+
+/// The node, as the state machine sees it.
+pub trait Surroundings: Host + Send + Sync + 'static {
+    /// The data.
+    fn engine(&self) -> &Engine;
+
+    /// The classes of keyspace events that anyone on this node may see.
+    fn wanted_events(&self) -> EventClass;
+
+    /// Delivers what an entry did to the clients of this node, and empties it.
+    fn deliver(&self, effects: &mut Effects);
+
+    /// A script has held its thread for long: lets the thread's other tasks move elsewhere.
+    fn hand_over(&self);
+}
+
+/// The host of commands that are applied: nothing it says may differ between replicas.
+pub(crate) struct Replica<'a> {
+    pub(crate) node: &'a dyn Surroundings,
+    /// Instructions a script may execute, 0 for any number.
+    pub(crate) instruction_limit: u64,
+    /// Whether replies tell how many clients a message reached. Inside scripts and transactions
+    /// they do not: a script could write what it was told.
+    pub(crate) counts_receivers: bool,
+}
+
+impl Host for Replica<'_> {
+    fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
+        if self.counts_receivers { self.node.receivers(audience, channel) } else { 0 }
+    }
+
+    fn has_blocked_clients(&self) -> bool {
+        // Decides only whether this node looks for waiting clients.
+        self.node.has_blocked_clients()
+    }
+
+    fn is_replica(&self) -> bool {
+        true
+    }
+
+    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+        /// About ten milliseconds of work.
+        const LONG: u64 = 1_000_000;
+        if let ScriptProgress::Running { instructions, .. } = progress {
+            let limit = self.instruction_limit;
+            if limit > 0 && instructions > limit {
+                return Err(CommandError::new(format!(
+                    "ERR script exceeded lua-instruction-limit ({limit} instructions)"
+                )));
+            }
+            if instructions.is_multiple_of(LONG) {
+                self.node.hand_over();
+            }
+        }
+        Ok(())
+    }
+
+    fn script_log(&self, level: i64, text: &[u8]) {
+        self.node.script_log(level, text);
+    }
+
+    fn server_command(&self, _args: &[&[u8]]) -> Option<Reply> {
+        // INFO tells each node something else.
+        None
+    }
+}

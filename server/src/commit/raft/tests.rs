@@ -1,0 +1,89 @@
+//! openraft's own suite on our log store and state machine, and replicas that must agree.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use holdfast_engine::command::Args;
+use holdfast_engine::context::{Context, Touch};
+use holdfast_engine::effects::{Effects, EventClass};
+use holdfast_engine::engine::{Engine, table};
+use holdfast_engine::host::{Alone, Host};
+use holdfast_engine::time::{DbIndex, UnixMillis};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+
+use super::applied::Applied;
+use super::log::LogStore;
+use super::log::tests::TempDir;
+use super::snapshot::{StateCodec, Store};
+use super::state_machine::StateMachine;
+use super::surroundings::Surroundings;
+use super::types::Group;
+
+/// A node without clients.
+pub(crate) struct Bare {
+    pub(crate) engine: Engine,
+}
+
+impl Host for Bare {}
+
+impl Surroundings for Bare {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn wanted_events(&self) -> EventClass {
+        EventClass::NONE
+    }
+
+    fn deliver(&self, effects: &mut Effects) {
+        effects.notices.clear();
+        effects.garbage.clear();
+    }
+
+    fn hand_over(&self) {}
+}
+
+/// Saves nothing: the suite's entries hold no commands.
+struct Nothing;
+
+impl StateCodec for Nothing {
+    fn save(&self, _engine: &Engine, _out: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn load(&self, _engine: &Engine, _from: &mut dyn Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn bare() -> Arc<Bare> {
+    Arc::new(Bare { engine: Engine::new(16, 1) })
+}
+
+pub(crate) fn run(engine: &Engine, args: Args<'_>) -> holdfast_engine::Reply {
+    let context = Context::in_db(DbIndex(0), UnixMillis(1));
+    let context = Context { touch: Touch::Leaves, ..context };
+    let row = table().find(args[0]).expect("a command");
+    let mut effects = Effects::new(EventClass::NONE);
+    engine.run(row, args, context, &Alone, &mut effects).reply
+}
+
+struct Build;
+
+impl StoreBuilder<Group, LogStore, StateMachine, TempDir> for Build {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<Group>> {
+        let dir = TempDir::new();
+        let log = LogStore::open(&dir.path().join("log")).expect("a log");
+        let snapshots =
+            Store::open(&dir.path().join("snapshots"), Box::new(Nothing)).expect("snapshots");
+        let machine =
+            StateMachine::new(bare(), Arc::new(Applied::default()), snapshots, Arc::new(|| 0));
+        Ok((dir, log, machine))
+    }
+}
+
+#[tokio::test]
+async fn openrafts_own_suite_passes() {
+    Suite::test_all(Build).await.expect("the suite");
+}
