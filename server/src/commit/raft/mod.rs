@@ -6,12 +6,26 @@
 
 pub mod applied;
 pub mod batch;
+pub mod cluster;
+pub mod identity;
 pub mod log;
+pub mod node;
 pub mod outcome;
+mod proposer;
+mod reader;
 pub mod snapshot;
 pub mod state_machine;
 pub mod surroundings;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 pub mod types;
+mod upkeep;
 pub mod wire;
+
+pub use node::RaftNode;
+pub use outcome::{Outcome, Refusal};
+pub use surroundings::Surroundings;
+
+/// One log entry is at most so long, and so is what one connection submits at a time.
+pub const ENTRY_LEN_MAX: usize = 64 << 20;

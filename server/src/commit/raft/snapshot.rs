@@ -65,6 +65,14 @@ impl SnapshotFile {
         self.len == 0
     }
 
+    /// Reads it whole and compares its sum.
+    ///
+    /// # Errors
+    /// When it is not as it was written.
+    pub fn verify(&self) -> io::Result<()> {
+        verify(&mut self.open()?, &self.path)
+    }
+
     /// Opens it for reading.
     ///
     /// # Errors
@@ -77,7 +85,7 @@ impl SnapshotFile {
 /// The directory of snapshots.
 pub struct Store {
     dir: PathBuf,
-    codec: Box<dyn StateCodec>,
+    codec: Arc<dyn StateCodec>,
 }
 
 impl std::fmt::Debug for Store {
@@ -188,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn open(dir: &Path, codec: Box<dyn StateCodec>) -> io::Result<Arc<Self>> {
+    pub fn open(dir: &Path, codec: Arc<dyn StateCodec>) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
@@ -203,6 +211,13 @@ impl Store {
     #[must_use]
     pub fn part(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.part"))
+    }
+
+    /// The current snapshot's length; 0 if there is none.
+    #[must_use]
+    pub fn current_len(&self) -> u64 {
+        let newest = self.newest().ok().flatten();
+        newest.and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len())
     }
 
     /// The newest snapshot's file.

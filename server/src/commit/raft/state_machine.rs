@@ -27,15 +27,11 @@ use super::types::{LogId, SnapshotMeta, StoredMembership, Types};
 /// Keys removed after an entry that moved time on, so that few expired ones pile up.
 const EXPIRE_PER_ENTRY: usize = 64;
 
-/// Where the monotonic clock is read, in microseconds.
-pub type Monotonic = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 /// The replicated state: the node's engine and the position in the log.
 pub struct StateMachine {
     node: Arc<dyn Surroundings>,
     applied: Arc<Applied>,
     snapshots: Arc<Store>,
-    monotonic: Monotonic,
     effects: Effects,
 }
 
@@ -62,10 +58,9 @@ impl StateMachine {
         node: Arc<dyn Surroundings>,
         applied: Arc<Applied>,
         snapshots: Arc<Store>,
-        monotonic: Monotonic,
-    ) -> Self {
+        ) -> Self {
         let effects = Effects::new(node.wanted_events());
-        Self { node, applied, snapshots, monotonic, effects }
+        Self { node, applied, snapshots, effects }
     }
 
     /// Applies one entry's proposals; outcomes only if somebody waits for them.
@@ -107,7 +102,7 @@ impl StateMachine {
             }
         }
         // Shown only now: whoever reads by this position sees the whole entry.
-        self.applied.move_on((self.monotonic)(), |place| {
+        self.applied.move_on(self.node.monotonic_us(), |place| {
             place.now_ms = now.0;
             place.sequence = sequence;
             place.next_member = next_member;
@@ -227,11 +222,11 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
                     self.apply_batch(&batch.0, id, responder.is_some())?
                 }
                 EntryPayload::Blank => {
-                    self.applied.move_on((self.monotonic)(), |place| place.last = Some(id));
+                    self.applied.move_on(self.node.monotonic_us(), |place| place.last = Some(id));
                     Vec::new()
                 }
                 EntryPayload::Membership(membership) => {
-                    self.applied.move_on((self.monotonic)(), |place| {
+                    self.applied.move_on(self.node.monotonic_us(), |place| {
                         place.last = Some(id);
                         place.membership = StoredMembership::new(Some(id), membership);
                     });
@@ -256,7 +251,7 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
         let position = self.snapshots.install(meta, &snapshot, self.node.engine())?;
-        self.applied.move_on((self.monotonic)(), |place| *place = position);
+        self.applied.move_on(self.node.monotonic_us(), |place| *place = position);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::{Host, ScriptProgress};
 use holdfast_engine::{CommandError, Reply};
+use tokio::net::TcpStream;
 
 /// The node, as the state machine sees it.
 pub trait Surroundings: Host + Send + Sync + 'static {
@@ -18,6 +19,21 @@ pub trait Surroundings: Host + Send + Sync + 'static {
 
     /// A script has held its thread for long: lets the thread's other tasks move elsewhere.
     fn hand_over(&self);
+
+    /// Microseconds of a clock that is never set, from any origin.
+    fn monotonic_us(&self) -> u64;
+
+    /// Milliseconds since 1970.
+    fn wall_ms(&self) -> i64;
+
+    /// Instructions a script of a new proposal may execute.
+    fn instruction_limit(&self) -> u64;
+
+    /// This node led, and does no longer.
+    fn lost_leadership(&self);
+
+    /// Serves a client that another node passes on.
+    fn adopt(&self, stream: TcpStream, session: Vec<u8>);
 }
 
 /// The host of commands that are applied: nothing it says may differ between replicas.

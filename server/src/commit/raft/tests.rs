@@ -3,12 +3,9 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use holdfast_engine::command::Args;
-use holdfast_engine::context::{Context, Touch};
 use holdfast_engine::effects::{Effects, EventClass};
-use holdfast_engine::engine::{Engine, table};
-use holdfast_engine::host::{Alone, Host};
-use holdfast_engine::time::{DbIndex, UnixMillis};
+use holdfast_engine::engine::Engine;
+use holdfast_engine::host::Host;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
@@ -42,6 +39,22 @@ impl Surroundings for Bare {
     }
 
     fn hand_over(&self) {}
+
+    fn monotonic_us(&self) -> u64 {
+        0
+    }
+
+    fn wall_ms(&self) -> i64 {
+        1
+    }
+
+    fn instruction_limit(&self) -> u64 {
+        0
+    }
+
+    fn lost_leadership(&self) {}
+
+    fn adopt(&self, _stream: tokio::net::TcpStream, _session: Vec<u8>) {}
 }
 
 /// Saves nothing: the suite's entries hold no commands.
@@ -61,14 +74,6 @@ pub(crate) fn bare() -> Arc<Bare> {
     Arc::new(Bare { engine: Engine::new(16, 1) })
 }
 
-pub(crate) fn run(engine: &Engine, args: Args<'_>) -> holdfast_engine::Reply {
-    let context = Context::in_db(DbIndex(0), UnixMillis(1));
-    let context = Context { touch: Touch::Leaves, ..context };
-    let row = table().find(args[0]).expect("a command");
-    let mut effects = Effects::new(EventClass::NONE);
-    engine.run(row, args, context, &Alone, &mut effects).reply
-}
-
 struct Build;
 
 impl StoreBuilder<Group, LogStore, StateMachine, TempDir> for Build {
@@ -76,9 +81,9 @@ impl StoreBuilder<Group, LogStore, StateMachine, TempDir> for Build {
         let dir = TempDir::new();
         let log = LogStore::open(&dir.path().join("log")).expect("a log");
         let snapshots =
-            Store::open(&dir.path().join("snapshots"), Box::new(Nothing)).expect("snapshots");
+            Store::open(&dir.path().join("snapshots"), Arc::new(Nothing)).expect("snapshots");
         let machine =
-            StateMachine::new(bare(), Arc::new(Applied::default()), snapshots, Arc::new(|| 0));
+            StateMachine::new(bare(), Arc::new(Applied::default()), snapshots);
         Ok((dir, log, machine))
     }
 }

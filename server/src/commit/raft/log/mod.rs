@@ -23,6 +23,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub use error::LogError;
@@ -159,6 +161,8 @@ impl Found {
 pub struct LogStore {
     index: Arc<Mutex<Index>>,
     orders: mpsc::Sender<Order>,
+    /// Bytes of the entries appended since the start.
+    written: Arc<AtomicU64>,
 }
 
 impl Debug for LogStore {
@@ -231,7 +235,7 @@ impl LogStore {
             .name("raft-log".into())
             .spawn(move || writer.run())
             .map_err(io)?;
-        Ok(Self { index, orders })
+        Ok(Self { index, orders, written: Arc::default() })
     }
 
     /// The number of entries kept, and the bytes of those in memory.
@@ -239,6 +243,12 @@ impl LogStore {
     pub fn sizes(&self) -> (usize, usize) {
         let index = locked(&self.index);
         (index.slots.len(), index.cached_len)
+    }
+
+    /// Bytes of the entries appended since the start.
+    #[must_use]
+    pub fn written_len(&self) -> u64 {
+        self.written.load(Relaxed)
     }
 
     /// Whether it has ever held anything.
@@ -352,6 +362,7 @@ where
         {
             let mut index = locked(&self.index);
             for entry in entries {
+                self.written.fetch_add(wire::entry_len(&entry) as u64, Relaxed);
                 index.push(entry.clone());
                 records.push(Record::Entry(entry));
             }

@@ -1,0 +1,402 @@
+//! A node's Raft: started, or waiting to be told which cluster it belongs to.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use holdfast_engine::time::UnixMillis;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, ServerState, SnapshotPolicy};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::applied::Applied;
+use super::batch::Items;
+use super::identity::Identity;
+use super::log::{LogError, LogStore};
+use super::outcome::{Outcome, Refusal};
+use super::proposer::{self, Submission};
+use super::reader::{Reading, Rounds};
+use super::snapshot::{StateCodec, Store};
+use super::state_machine::StateMachine;
+use super::surroundings::Surroundings;
+use super::transport::client::Network;
+use super::transport::handshake::Secret;
+use super::types::{Group, Member, NodeId};
+
+/// How long the replay of the log may take before the node serves; it goes on anyway.
+const RECOVERY_TOLD_AFTER: Duration = Duration::from_secs(10);
+
+/// What an operator chose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where log, snapshots and identity are.
+    pub dir: PathBuf,
+    /// The cluster's secret.
+    pub secret: Secret,
+    /// The port of the other members' connections.
+    pub raft_port: u16,
+    /// The port of clients.
+    pub client_port: u16,
+    /// The host that others are told, or empty to go by the connection.
+    pub announce: String,
+    /// A follower that hears nothing for so long stands for election; up to twice that at random.
+    pub election_timeout_ms: u64,
+    /// What the keyspace's order is made from.
+    pub seed: u64,
+}
+
+/// Why a node's Raft cannot start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The disk.
+    Io(io::Error),
+    /// The log.
+    Log(LogError),
+    /// Anything else, in words for the operator.
+    Refused(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Log(error) => write!(f, "{error}"),
+            Self::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// Who leads, as this node knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader, if one is known.
+    pub leader: Option<(NodeId, Member)>,
+    /// Whether that is this node.
+    pub here: bool,
+}
+
+/// A node's Raft once it belongs to a cluster.
+pub struct Running {
+    /// This node's number.
+    pub id: NodeId,
+    /// The cluster's number.
+    pub cluster: u64,
+    pub(super) raft: openraft::Raft<Group, StateMachine>,
+    pub(super) log: LogStore,
+    pub(super) snapshots: Arc<Store>,
+    /// Held while a snapshot is being received.
+    pub(super) receiving: tokio::sync::Mutex<()>,
+    pub(super) proposals: mpsc::UnboundedSender<Submission>,
+    readings: mpsc::UnboundedSender<Reading>,
+}
+
+/// A node's Raft.
+pub struct RaftNode {
+    pub(super) options: Options,
+    pub(super) surroundings: Arc<dyn Surroundings>,
+    codec: Arc<dyn StateCodec>,
+    applied: Arc<Applied>,
+    running: OnceLock<Running>,
+    /// Taken while the node is being made part of a cluster.
+    pub(super) founding: tokio::sync::Mutex<()>,
+    leads: AtomicBool,
+    leadership: RwLock<Leadership>,
+    changed: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftNode").field("leads", &self.leads()).finish_non_exhaustive()
+    }
+}
+
+impl RaftNode {
+    /// A node's Raft; it starts if the node belongs to a cluster.
+    ///
+    /// # Errors
+    /// When log and identity do not belong together, or either is not whole.
+    pub async fn start(
+        options: Options,
+        applied: Arc<Applied>,
+        surroundings: Arc<dyn Surroundings>,
+        codec: Arc<dyn StateCodec>,
+    ) -> Result<Arc<Self>, StartError> {
+        let identity = Identity::load(&options.dir)?;
+        let log_dir = options.dir.join("log");
+        let node = Arc::new(Self {
+            options,
+            surroundings,
+            codec,
+            applied,
+            running: OnceLock::new(),
+            founding: tokio::sync::Mutex::new(()),
+            leads: AtomicBool::new(false),
+            leadership: RwLock::default(),
+            changed: watch::channel(()).0,
+        });
+        match identity {
+            Some(identity) => node.run(&identity).await?,
+            None if log_dir.is_dir() => {
+                return Err(StartError::Refused(format!(
+                    "there is a Raft log in {} but no identity beside it: restore the file \
+                     'identity', or move the directory away to begin as a new node",
+                    node.options.dir.display()
+                )));
+            }
+            None => {}
+        }
+        Ok(node)
+    }
+
+    /// Opens log and snapshots and runs Raft as `identity`.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        identity: &Identity,
+    ) -> Result<(), StartError> {
+        let log = LogStore::open(&self.options.dir.join("log"))?;
+        if log.is_empty() && identity.member {
+            return Err(StartError::Refused(format!(
+                "this node's identity says that it is node {} of a cluster, but its Raft log is \
+                 empty: a node that has forgotten its votes must not come back under its old \
+                 number. Remove it on another member (RAFT.NODE REMOVE {}), delete {} and let it \
+                 join anew",
+                identity.id,
+                identity.id,
+                self.options.dir.display()
+            )));
+        }
+        let snapshots = Store::open(&self.options.dir.join("snapshot"), Arc::clone(&self.codec))?;
+        let machine = StateMachine::new(
+            Arc::clone(&self.surroundings),
+            Arc::clone(&self.applied),
+            Arc::clone(&snapshots),
+        );
+        let network = Network {
+            secret: self.options.secret.clone(),
+            cluster: identity.cluster,
+            id: identity.id,
+        };
+        let config = config(&self.options).map_err(StartError::Refused)?;
+        let raft =
+            openraft::Raft::new(identity.id, Arc::new(config), network, log.clone(), machine).await;
+        let raft = raft.map_err(|fatal| StartError::Refused(fatal.to_string()))?;
+        let told = tokio::time::timeout(RECOVERY_TOLD_AFTER, raft.wait_for_recovery(None)).await;
+        if told.is_err() {
+            tracing::info!("still applying the Raft log");
+            let _ = raft.wait_for_recovery(None).await;
+        }
+        let (proposals, submissions) = mpsc::unbounded_channel();
+        let (readings, waiting) = mpsc::unbounded_channel();
+        let rounds = Rounds {
+            raft: raft.clone(),
+            node: Arc::clone(&self.surroundings),
+            applied: Arc::clone(&self.applied),
+            proposals: proposals.clone(),
+        };
+        tokio::spawn(proposer::run(
+            raft.clone(),
+            Arc::clone(&self.surroundings),
+            Arc::clone(&self.applied),
+            submissions,
+        ));
+        tokio::spawn(rounds.run(waiting));
+        let running = Running {
+            id: identity.id,
+            cluster: identity.cluster,
+            raft: raft.clone(),
+            log: log.clone(),
+            snapshots,
+            receiving: tokio::sync::Mutex::new(()),
+            proposals,
+            readings,
+        };
+        if self.running.set(running).is_err() {
+            return Err(StartError::Refused("this node belongs to a cluster already".into()));
+        }
+        tokio::spawn(Arc::clone(self).follow());
+        tokio::spawn(super::upkeep::run(Arc::clone(self)));
+        Ok(())
+    }
+
+    /// Keeps in step with who leads.
+    async fn follow(self: Arc<Self>) {
+        let Some(running) = self.running() else { return };
+        let mut metrics = running.raft.metrics();
+        loop {
+            let now = {
+                let seen = metrics.borrow_watched();
+                let here = seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
+                let leader = seen.current_leader.and_then(|id| {
+                    let member = seen.membership_config.membership().get_node(&id)?.clone();
+                    Some((id, member))
+                });
+                Leadership { leader, here }
+            };
+            self.lead(now);
+            if metrics.changed().await.is_err() {
+                self.lead(Leadership::default());
+                return;
+            }
+        }
+    }
+
+    fn lead(&self, now: Leadership) {
+        let mut place = self.leadership.write().unwrap_or_else(PoisonError::into_inner);
+        if *place == now {
+            return;
+        }
+        let lost = place.here && !now.here;
+        if place.here != now.here {
+            self.applied.set_leads(now.here);
+            self.leads.store(now.here, Release);
+            let word = if now.here { "leads" } else { "follows" };
+            tracing::info!("this node {word} now");
+        }
+        *place = now;
+        drop(place);
+        if lost {
+            self.surroundings.lost_leadership();
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Its Raft, once it belongs to a cluster.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        self.running.get()
+    }
+
+    /// How far it has applied the log.
+    #[must_use]
+    pub fn applied(&self) -> &Arc<Applied> {
+        &self.applied
+    }
+
+    /// The cluster's secret.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.options.secret
+    }
+
+    /// What the operator chose.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether this node leads, as far as it knows; reads and writes make sure.
+    #[inline]
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leads.load(Acquire)
+    }
+
+    /// Who leads, as far as this node knows.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a leader is known, for so long at most.
+    pub async fn wait_for_leader(&self, patience: Duration) -> Leadership {
+        let mut changed = self.changed.subscribe();
+        let known = async {
+            loop {
+                let leadership = self.leadership();
+                if leadership.leader.is_some() {
+                    return leadership;
+                }
+                if changed.changed().await.is_err() {
+                    return leadership;
+                }
+            }
+        };
+        tokio::time::timeout(patience, known).await.unwrap_or_default()
+    }
+
+    /// Takes over a client that a follower passes on.
+    pub(super) fn adopt(&self, stream: tokio::net::TcpStream, session: Vec<u8>) {
+        self.surroundings.adopt(stream, session);
+    }
+
+    /// Submits proposals; what is received is one outcome for each.
+    pub fn submit(&self, items: Items) -> oneshot::Receiver<Result<Vec<Outcome>, Refusal>> {
+        let (done, told) = oneshot::channel();
+        match self.running() {
+            Some(running) if self.leads() => {
+                let submission = Submission { items, done };
+                if let Err(back) = running.proposals.send(submission) {
+                    let _ = back.0.done.send(Err(Refusal::NoQuorum));
+                }
+            }
+            _ => {
+                let _ = done.send(Err(Refusal::NotLeader));
+            }
+        }
+        told
+    }
+
+    /// Waits until a read of the state is linearizable; the time to read at.
+    ///
+    /// # Errors
+    /// When this node does not lead or reaches no majority.
+    pub async fn read_barrier(&self) -> Result<UnixMillis, Refusal> {
+        let running = self.running().ok_or(Refusal::NoQuorum)?;
+        if !self.leads() {
+            return Err(Refusal::NotLeader);
+        }
+        let (tell, told) = oneshot::channel();
+        running.readings.send(tell).map_err(|_| Refusal::NoQuorum)?;
+        told.await.unwrap_or(Err(Refusal::NoQuorum))
+    }
+
+    /// Moves time on, if the clock has come to where a key expires.
+    pub async fn tick(&self) {
+        let Some(running) = self.running().filter(|_| self.leads()) else { return };
+        let now = self.applied.clock(self.surroundings.monotonic_us(), self.surroundings.wall_ms());
+        if now > self.applied.now() && self.surroundings.engine().keyspace().has_due(now) {
+            let _ = super::reader::tick(&running.proposals).await;
+        }
+    }
+}
+
+fn config(options: &Options) -> Result<Config, String> {
+    let election = options.election_timeout_ms;
+    Config {
+        cluster_name: "holdfast".to_owned(),
+        heartbeat_interval: election / 3,
+        election_timeout_min: election,
+        election_timeout_max: election * 2,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        // The log's bytes decide, see `upkeep`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 1_000,
+        purge_batch_size: 256,
+        max_payload_entries: 256,
+        // For the whole of a snapshot; its steps have limits of their own.
+        install_snapshot_timeout: 3_600_000,
+        backoff: "50ms 100ms 200ms ...500ms".to_owned(),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| error.to_string())
+}
