@@ -59,7 +59,7 @@ fn flags(client: &Client) -> String {
     when(shown.monitor.load(Relaxed), 'O');
     when(shown.multi.load(Relaxed) >= 0, 'x');
     when(Kind::of(client) == Kind::PubSub, 'P');
-    when(shown.blocked.load(Relaxed), 'b');
+    when(shown.blocked.load(Relaxed) || shown.paused.load(Relaxed), 'b');
     when(shown.closing.load(Relaxed), 'c');
     when(client.is_unix, 'U');
     when(shown.no_evict.load(Relaxed), 'e');

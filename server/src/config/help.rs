@@ -23,7 +23,7 @@ const USEFUL: &[(&str, &str)] = &[
     ("maxclients", "connections at most"),
     ("timeout", "disconnect clients idle for so many seconds, 0 for never"),
     ("databases", "how many databases SELECT knows"),
-    ("worker-threads", "threads that serve clients, 0: one less than the cores"),
+    ("worker-threads", "threads that serve clients, 0: one less than the cores, at least 2"),
     ("dir", "working directory"),
     ("logfile", "path of the log, empty for standard output"),
     ("loglevel", "debug, verbose, notice or warning"),

@@ -381,11 +381,13 @@ impl Lists {
 }
 
 impl Settings {
-    /// Threads that serve connections: as configured, else one less than the cores, at least 1.
+    /// Threads that serve connections: as configured, else one less than the cores, at least 2: a slow
+    /// command must leave a thread for the others, and on two cores a single thread loses its share
+    /// of the processor to a busy client.
     #[must_use]
     pub fn worker_threads(&self) -> usize {
         match self.worker_threads_configured() {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get() - 1).max(1),
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get() - 1).max(2),
             n => n,
         }
     }

@@ -7,14 +7,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use holdfast_engine::{CommandError, Reply};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Stream;
 use crate::config::settings::ClientClass;
@@ -288,9 +289,9 @@ impl Connection {
         match waiting {
             Waiting::Pause => {
                 self.aside.push_front(command);
-                self.session.client.shown.blocked.store(true, Relaxed);
+                self.session.client.shown.paused.store(true, Relaxed);
                 let ended = self.wait_for_pause().await;
-                self.session.client.shown.blocked.store(false, Relaxed);
+                self.session.client.shown.paused.store(false, Relaxed);
                 return ended;
             }
             Waiting::Sleep(duration, reply) => {
@@ -334,7 +335,7 @@ impl Connection {
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
                     Some(Unblock::Error) => self.reply(&unblocked_error()),
-                    Some(Unblock::Timeout | Unblock::Resume) | None => self.reply(&reply),
+                    Some(Unblock::Timeout) | None => self.reply(&reply),
                 }
             }
         }
@@ -376,59 +377,84 @@ impl Connection {
     /// Sends what waits and waits for something to happen.
     async fn event(&mut self, until: Option<Instant>, read: bool) -> Result<Event, End> {
         let mut sleep = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
-        let room =
-            if self.missing > READ_LEN { self.missing.min(RESERVE_LEN_MAX) } else { READ_LEN };
-        let query_limit = self.node.settings.client_query_buffer_limit();
-        let event = poll_fn(|context| {
-            let client = Arc::clone(&self.session.client);
-            client.register(context);
-            if client.killed() == Kill::Now {
-                return Poll::Ready(Err(End::Gone));
-            }
-            let output = &mut self.output;
-            client.take_pushes(|bytes| output.push(&bytes));
-            let had_output = !output.is_empty();
+        poll_fn(|context| self.poll_event(context, sleep.as_mut(), read)).await
+    }
+
+    fn poll_event(
+        &mut self,
+        context: &mut Context<'_>,
+        mut sleep: Option<&mut Pin<Box<Sleep>>>,
+        read: bool,
+    ) -> Poll<Result<Event, End>> {
+        if let Some(event) = self.poll_once(context, sleep.as_deref_mut(), read)? {
+            return Poll::Ready(Ok(event));
+        }
+        // Others may act between the look and the registration: look again.
+        self.session.client.register(context);
+        if self.session.client.has_news()
+            && let Some(event) = self.poll_once(context, sleep, read)?
+        {
+            return Poll::Ready(Ok(event));
+        }
+        Poll::Pending
+    }
+
+    /// One look at everything that may have happened.
+    fn poll_once(
+        &mut self,
+        context: &mut Context<'_>,
+        sleep: Option<&mut Pin<Box<Sleep>>>,
+        read: bool,
+    ) -> Result<Option<Event>, End> {
+        let client = &*self.session.client;
+        if client.killed() == Kill::Now {
+            return Err(End::Gone);
+        }
+        let output = &mut self.output;
+        client.take_pushes(|bytes| output.push(&bytes));
+        if !output.is_empty() {
             while !output.is_empty() {
                 match self.stream.poll_write_buf(context, output) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Ready(Ok(0)) => return Err(End::Gone),
                     Poll::Ready(Ok(sent)) => self.scratch.tally.sent(sent),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Ready(Err(error)) => return Err(error.into()),
                     Poll::Pending => break,
                 }
             }
-            if !read && had_output && output.is_empty() {
-                return Poll::Ready(Ok(Event::Flushed));
+            self.check_output_limit()?;
+            if !read && self.output.is_empty() {
+                return Ok(Some(Event::Flushed));
             }
-            if client.is_unblocked() {
-                return Poll::Ready(Ok(Event::Unblocked));
+        }
+        let client = &*self.session.client;
+        if client.is_unblocked() {
+            return Ok(Some(Event::Unblocked));
+        }
+        if let Some(sleep) = sleep
+            && sleep.as_mut().poll(context).is_ready()
+        {
+            return Ok(Some(Event::Deadline));
+        }
+        if !read {
+            return Ok(None);
+        }
+        if self.input.len() >= self.node.settings.client_query_buffer_limit() {
+            tracing::warn!(client = client.id, "client closed: query buffer limit reached");
+            return Err(End::Gone);
+        }
+        let room = self.missing.clamp(READ_LEN, RESERVE_LEN_MAX);
+        if self.input.capacity() - self.input.len() < room {
+            self.input.reserve(room);
+        }
+        match self.stream.poll_read_buf(context, &mut self.input) {
+            Poll::Ready(Ok(0)) => Err(End::Gone),
+            Poll::Ready(Ok(received)) => {
+                self.scratch.tally.received(received);
+                Ok(Some(Event::Read))
             }
-            if let Some(sleep) = &mut sleep
-                && sleep.as_mut().poll(context).is_ready()
-            {
-                return Poll::Ready(Ok(Event::Deadline));
-            }
-            if read && self.input.len() < query_limit {
-                if self.input.capacity() - self.input.len() < room {
-                    self.input.reserve(room);
-                }
-                match self.stream.poll_read_buf(context, &mut self.input) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Gone)),
-                    Poll::Ready(Ok(received)) => {
-                        self.scratch.tally.received(received);
-                        return Poll::Ready(Ok(Event::Read));
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    Poll::Pending => {}
-                }
-            } else if read {
-                tracing::warn!(client = client.id, "client closed: query buffer limit reached");
-                return Poll::Ready(Err(End::Gone));
-            }
-            Poll::Pending
-        })
-        .await?;
-        self.check_output_limit()?;
-        Ok(event)
+            Poll::Ready(Err(error)) => Err(error.into()),
+            Poll::Pending => Ok(None),
+        }
     }
 
     /// Ends the connection of a client that has let too much output pile up.
@@ -493,13 +519,28 @@ fn write_early(stream: &Stream, output: &mut Output) {
 /// Starts loading the records that the commands of a pipeline will look at, so that the
 /// misses overlap instead of adding up.
 pub fn prefetch(node: &Node, session: &Session, commands: &crate::resp::Commands<'_>) {
+    /// So many at a time: more would drive the first out of the nearest cache again.
+    const GROUP: usize = 64;
     let keyspace = node.engine.keyspace();
+    let mut hashes = [0; GROUP];
+    let mut len = 0;
+    // A pipeline mostly repeats one command.
+    let mut last: (&[u8], bool) = (b"", false);
     for args in commands.iter() {
-        if let [name, key, ..] = args
-            && let Some(entry) = table().find(name)
-            && entry.row.single_key() == Some(1)
-        {
-            keyspace.prefetch(session.db, keyspace.hash(key));
+        let [name, key, ..] = *args else { continue };
+        if name != last.0 {
+            let has_key = table().find(name).is_some_and(|e| e.row.single_key() == Some(1));
+            last = (name, has_key);
+        }
+        if !last.1 {
+            continue;
+        }
+        hashes[len] = keyspace.hash(key);
+        len += 1;
+        if len == GROUP {
+            keyspace.prefetch(session.db, &hashes);
+            len = 0;
         }
     }
+    keyspace.prefetch(session.db, &hashes[..len]);
 }

@@ -38,6 +38,7 @@ pub async fn run(node: Arc<Node>) {
         }
         if round.is_multiple_of(10) {
             close_idle(&node);
+            wake_slow(&node);
         }
         if round.is_multiple_of(TIDY_EVERY_ROUNDS) {
             node.engine.keyspace().shrink();
@@ -72,6 +73,15 @@ async fn expire(node: &Arc<Node>) {
     }
 }
 
+/// Lets clients whose output waits look at how long it has waited: nothing else may wake them.
+fn wake_slow(node: &Node) {
+    for client in node.clients.all() {
+        if client.shown.output_len.load(Relaxed) > 0 {
+            client.wake();
+        }
+    }
+}
+
 /// Closes clients that have been idle for longer than `timeout`.
 fn close_idle(node: &Node) {
     let timeout_us = u64::from(node.settings.timeout_s()) * 1_000_000;
@@ -82,6 +92,7 @@ fn close_idle(node: &Node) {
     for client in node.clients.all() {
         let shown = &client.shown;
         let waits = shown.blocked.load(Relaxed)
+            || shown.paused.load(Relaxed)
             || shown.monitor.load(Relaxed)
             || shown.sub.load(Relaxed) + shown.psub.load(Relaxed) + shown.ssub.load(Relaxed) > 0;
         if !waits && now_us.saturating_sub(shown.last_used_us.load(Relaxed)) > timeout_us {

@@ -26,17 +26,6 @@ pub enum Kill {
     AfterReply = 2,
 }
 
-/// What a blocked client waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlockKind {
-    /// A key (BLPOP and kin).
-    Keys,
-    /// Replicas or the journal (WAIT, WAITAOF).
-    Replicas,
-    /// The end of CLIENT PAUSE.
-    Pause,
-}
-
 /// The facts CLIENT LIST shows; written by the client's own task once per batch.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each bears the name of CLIENT LIST's field")]
@@ -55,6 +44,8 @@ pub struct Shown {
     pub no_touch: AtomicBool,
     pub no_evict: AtomicBool,
     pub blocked: AtomicBool,
+    /// Held up by CLIENT PAUSE, which CLIENT UNBLOCK does not end.
+    pub paused: AtomicBool,
     pub query_buffer_len: AtomicUsize,
     pub query_buffer_free: AtomicUsize,
     pub output_len: AtomicUsize,
@@ -122,8 +113,6 @@ pub enum Unblock {
     Timeout,
     /// CLIENT UNBLOCK id ERROR.
     Error,
-    /// The end of the pause: go on.
-    Resume,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -298,7 +287,13 @@ impl Client {
     /// Whether something has ended its block.
     #[must_use]
     pub fn is_unblocked(&self) -> bool {
-        locked(&self.unblock).is_some()
+        self.shown.blocked.load(Acquire) && locked(&self.unblock).is_some()
+    }
+
+    /// Whether others have done anything that its task must see.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.has_pushes() || self.killed() != Kill::No || self.is_unblocked()
     }
 
     /// Sets CLIENT NO-EVICT.

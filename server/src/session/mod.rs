@@ -8,7 +8,7 @@ pub mod registry;
 
 use std::sync::Arc;
 
-pub use client::{BlockKind, Client, Kill};
+pub use client::{Client, Kill};
 use holdfast_engine::context::Touch;
 use holdfast_engine::engine::Watch;
 use holdfast_engine::time::DbIndex;

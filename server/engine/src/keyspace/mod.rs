@@ -24,7 +24,7 @@ use side::Side;
 pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
-use crate::raw::{Record, Table, iterate, prefetch_record};
+use crate::raw::{Record, Table, iterate, prefetch_record, prefetch_slots};
 use crate::time::{DbIndex, UnixMillis};
 
 /// Shards per database: enough that eight threads seldom meet, few enough that locking all of
@@ -143,17 +143,26 @@ impl Keyspace {
         self.dbs[db.index()].get()
     }
 
-    /// Starts loading what a look at the key of this hash will need. Only a hint: does nothing
-    /// when the shard is locked.
+    /// Starts loading what looks at the keys of these hashes will need, the first miss of all of
+    /// them at once and then the second. Only a hint: skips what is locked.
     #[inline]
-    pub fn prefetch(&self, db: DbIndex, hash: u64) {
+    pub fn prefetch(&self, db: DbIndex, hashes: &[u64]) {
         let Some(db) = self.existing(db) else { return };
-        if let Some(table) = db.map.shards()[usize::from(Self::shard_of(hash))].try_read() {
-            // The comparison never succeeds: it only names the candidates.
-            let _ = table.find(hash, |(record, _)| {
-                prefetch_record(record);
-                false
-            });
+        let shards = db.map.shards();
+        let table = |hash| shards[usize::from(Self::shard_of(hash))].try_read();
+        for &hash in hashes {
+            if let Some(table) = table(hash) {
+                prefetch_slots(&table, hash);
+            }
+        }
+        for &hash in hashes {
+            if let Some(table) = table(hash) {
+                // The comparison never succeeds: it only names the candidates.
+                let _ = table.find(hash, |(record, _)| {
+                    prefetch_record(record);
+                    false
+                });
+            }
         }
     }
 

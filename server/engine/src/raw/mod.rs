@@ -17,6 +17,6 @@ mod result;
 pub(crate) mod scoped;
 mod table;
 
-pub use prefetch::prefetch_record;
+pub use prefetch::{prefetch_record, prefetch_slots};
 pub use record::{INLINE_VALUE_LEN_MAX, Record, StringValue, Value};
 pub use table::{Table, iterate};
