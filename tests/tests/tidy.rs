@@ -18,7 +18,7 @@ const HEADER_LINES_MAX: usize = 15;
 /// The engine's rooms, lowest first; rooms of one floor may know each other.
 const ENGINE_FLOORS: &[&[&str]] = &[
     &["access", "collections", "error", "reply", "time", "limits"],
-    &["command", "keyspace", "value", "raw", "context", "effects", "host"],
+    &["command", "keyspace", "value", "raw", "context", "effects", "host", "dump"],
     &["commands", "script", "scripts"],
     &["engine"],
 ];
@@ -26,7 +26,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 /// The server's rooms, as `lib.rs` orders them. `node` holds what `route` works on.
 const SERVER_FLOORS: &[&[&str]] = &[
     &["alloc", "clock"],
-    &["session", "pubsub", "resp", "config"],
+    &["session", "pubsub", "resp", "config", "persist"],
     &["commit"],
     &["route", "node", "limits", "memory"],
     &["net", "admin", "observe"],

@@ -24,6 +24,12 @@ pub(crate) fn of_new(now: UnixMillis) -> u32 {
     minutes(now) << 8 | INITIAL
 }
 
+/// What a record notes whose counter is known (RESTORE's FREQ).
+#[must_use]
+pub(crate) fn with_counter(now: UnixMillis, counter: u8) -> u32 {
+    minutes(now) << 8 | u32::from(counter)
+}
+
 /// The counter now, after it has fallen for the time without a use: OBJECT FREQ.
 #[must_use]
 pub(crate) fn counter(access: u32, now: UnixMillis) -> u32 {

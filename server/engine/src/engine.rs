@@ -14,7 +14,7 @@ use crate::context::{Context, Touch};
 use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
-use crate::keyspace::{Keyspace, LockMode, Place, Plan, View};
+use crate::keyspace::{Keyspace, LockMode, Place, Plan, View, hooks};
 use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
@@ -210,12 +210,48 @@ impl Engine {
             Ok(view) => view,
             Err(error) => return Outcome::error(error),
         };
+        if view.hooks() != 0 {
+            return self.run_hooked(row, args, view, effects);
+        }
         match self.call(row, args, &mut view, effects) {
             Ok(reply) => Outcome::of(reply, &view),
             Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
             Err(ScriptError::NeedsEverything) => {
                 drop(view);
                 self.run_with_everything(row, args, mode, context, host, effects)
+            }
+        }
+    }
+
+    /// As [`Engine::run`] goes on while changes are recorded, refused or saved from.
+    #[inline(never)]
+    fn run_hooked(
+        &self,
+        row: &'static Command,
+        args: Args<'_>,
+        mut view: View<'_>,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let (context, host) = (*view.context(), view.host());
+        let result = match row.handler {
+            Handler::Script(_) => self.call(row, args, &mut view, effects),
+            _ => match refusal(row, &view) {
+                Some(error) => Err(error.into()),
+                None => self.call(row, args, &mut view, effects),
+            },
+        };
+        if view.hooks() & hooks::JOURNAL != 0 {
+            match row.handler {
+                Handler::Script(_) => view.journal_calls(),
+                _ => view.journal_command(args),
+            }
+        }
+        match result {
+            Ok(reply) => Outcome::of(reply, &view),
+            Err(ScriptError::Command(error)) => Outcome::of(Reply::error(error), &view),
+            Err(ScriptError::NeedsEverything) => {
+                drop(view);
+                self.run_with_everything(row, args, LockMode::Write, context, host, effects)
             }
         }
     }
@@ -235,6 +271,7 @@ impl Engine {
             Err(error) => return Outcome::error(error),
         };
         let reply = Reply::from(self.call_in_view(row, args, &mut view, effects));
+        view.journal_calls();
         Outcome::of(reply, &view)
     }
 
@@ -268,7 +305,16 @@ impl Engine {
         view: &mut View<'_>,
         effects: &mut Effects,
     ) -> CommandResult {
-        self.call(row, args, view, effects).map_err(|error| match error {
+        let result = if view.hooks() == 0 || matches!(row.handler, Handler::Script(_)) {
+            self.call(row, args, view, effects)
+        } else if let Some(error) = refusal(row, view) {
+            Err(error.into())
+        } else if view.hooks() & hooks::JOURNAL != 0 {
+            view.note_call(args, |view| self.call(row, args, view, effects))
+        } else {
+            self.call(row, args, view, effects)
+        };
+        result.map_err(|error| match error {
             ScriptError::Command(error) => error,
             ScriptError::NeedsEverything => {
                 unreachable!("Invariant: a view of everything lacks nothing")
@@ -312,6 +358,7 @@ impl Engine {
                 overdue: after.2,
             });
         }
+        view.journal_calls();
         Ok(Some(outcomes))
     }
 
@@ -397,6 +444,12 @@ impl Engine {
             .map(|key| Watch { db: context.db, key: key.to_vec(), version: view.version(key) })
             .collect())
     }
+}
+
+/// Why a command may not run, when changes are refused.
+fn refusal(row: &Command, view: &View<'_>) -> Option<CommandError> {
+    let refused = view.hooks() & hooks::REFUSE != 0 && row.flags.has(Flags::WRITE);
+    refused.then(|| view.host().refusal()).flatten()
 }
 
 /// Bytes that a record, its value and its place in the table take.

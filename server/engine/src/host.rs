@@ -56,6 +56,19 @@ pub trait Host: Sync {
         let _ = (level, text);
     }
 
+    /// Takes over the record of a change, which `write` appends, while the shards that it
+    /// concerns are locked: records of one shard come in the order of its changes.
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        let _ = write;
+    }
+
+    /// Why changes are refused now, when [`Keyspace::refuse_changes`] says that they are.
+    ///
+    /// [`Keyspace::refuse_changes`]: crate::keyspace::Keyspace::refuse_changes
+    fn refusal(&self) -> Option<CommandError> {
+        None
+    }
+
     /// Runs a command of the server's own table that a script called (INFO, COMMAND, …);
     /// `None` if scripts may not.
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {

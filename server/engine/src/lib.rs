@@ -9,6 +9,7 @@ mod collections;
 pub mod command;
 pub mod commands;
 pub mod context;
+pub mod dump;
 pub mod effects;
 pub mod engine;
 pub mod error;

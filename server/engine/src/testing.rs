@@ -19,7 +19,7 @@ const EVERYTHING: EventClass = EventClass(u32::MAX);
 
 /// An engine with the context of its next proposal, and what the last one did.
 pub(crate) struct Bench {
-    pub(crate) engine: Engine,
+    pub(crate) engine: std::sync::Arc<Engine>,
     pub(crate) now: UnixMillis,
     pub(crate) db: DbIndex,
     pub(crate) effects: Effects,
@@ -30,7 +30,7 @@ impl Bench {
     /// An empty engine of 16 databases.
     pub(crate) fn new() -> Self {
         Self {
-            engine: Engine::new(16, 7),
+            engine: std::sync::Arc::new(Engine::new(16, 7)),
             now: UnixMillis(START),
             db: DbIndex(0),
             effects: Effects::new(EVERYTHING),

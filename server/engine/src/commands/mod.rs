@@ -29,6 +29,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::ttl::ROWS,
     keys::rename::ROWS,
     keys::copy::ROWS,
+    keys::dump::ROWS,
     keys::browse::ROWS,
     keys::object::ROWS,
     scripting::ROWS,

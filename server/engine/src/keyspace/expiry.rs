@@ -33,6 +33,10 @@ impl Keyspace {
                     continue;
                 };
                 let mut inner = side.inner();
+                if inner.capture.is_some() {
+                    // A snapshot still needs what stands here; it will soon be through.
+                    continue;
+                }
                 let mut removed = 0;
                 while let Some((at, hash)) = inner.first_expiry()
                     && at <= now
@@ -92,6 +96,9 @@ impl Keyspace {
         let Some(mut table) = found.map.shards()[shard].try_write() else {
             return;
         };
+        if found.sides[shard].inner().capture.is_some() {
+            return;
+        }
         let expired =
             table.remove_entry(hash, |(record, _)| record.key() == key && record.is_expired(now));
         if let Some((record, _)) = expired {

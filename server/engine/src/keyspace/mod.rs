@@ -7,12 +7,15 @@
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
 mod expiry;
+mod load;
 mod lock;
 mod scan;
 mod side;
+mod snapshot;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
@@ -21,6 +24,8 @@ use foldhash::fast::FixedState;
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
+pub(crate) use snapshot::hooks;
+pub use snapshot::{Marks, SizeAtCut, Snapshot, SnapshotError};
 pub use view::{Edit, Garbage, View};
 
 use crate::limits::Limits;
@@ -40,6 +45,10 @@ pub struct Keyspace {
     /// Held while a database is created, and by whoever holds every shard, so that no new
     /// database appears unlocked.
     creating: Mutex<()>,
+    /// See [`hooks`]: 0 while nothing is persisted, so that commands pay one look.
+    hooks: AtomicU8,
+    snapshotting: AtomicBool,
+    orphans: Mutex<Vec<snapshot::Orphan>>,
 }
 
 /// One database.
@@ -78,6 +87,9 @@ impl Keyspace {
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             hasher: FixedState::with_seed(seed),
             creating: Mutex::new(()),
+            hooks: AtomicU8::new(0),
+            snapshotting: AtomicBool::new(false),
+            orphans: Mutex::default(),
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Inner {
     sum_ms: i128,
     /// Hashes of the shard's keys in scan order, while a scan is in this shard.
     pub(super) scan: Option<super::scan::ScanIndex>,
+    /// What the shard still owes a snapshot.
+    pub(super) capture: Option<Box<super::snapshot::Capture>>,
 }
 
 impl Inner {
@@ -166,6 +168,20 @@ impl Side {
     /// Notes an exchange of the shard's content.
     pub(super) fn note_swap(&self, sequence: u64) {
         self.swapped.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The deletion marks and the last exchange, if there were any.
+    pub(super) fn marks(&self) -> Option<Vec<u64>> {
+        let places = self.deletions.iter().chain([&self.swapped]);
+        let marks: Vec<u64> = places.map(|place| place.load(Ordering::Relaxed)).collect();
+        marks.iter().any(|mark| *mark != 0).then_some(marks)
+    }
+
+    /// Sets what [`Side::marks`] told.
+    pub(super) fn set_marks(&self, marks: &[u64]) {
+        for (place, mark) in self.deletions.iter().chain([&self.swapped]).zip(marks) {
+            place.store(*mark, Ordering::Relaxed);
+        }
     }
 
     /// Whether a scan's index is kept.

@@ -10,9 +10,12 @@ use dashmap::SharedValue;
 
 use super::lock::{Held, HeldShard, all_places, try_shard};
 use super::side::Side;
-use super::{Keyspace, LockMode, Place, Plan, SHARDS};
+use super::snapshot::save_before_change;
+use super::{Keyspace, LockMode, Place, Plan, SHARDS, hooks};
 use crate::access::Uses;
+use crate::command::Args;
 use crate::context::{Context, Touch};
+use crate::dump::journal::{Call as JournalCall, Changes, write_single};
 use crate::effects::{Effects, EventClass, Notice};
 use crate::error::CommandError;
 use crate::host::Host;
@@ -63,6 +66,10 @@ pub struct View<'k> {
     misses: Cell<u32>,
     overdue: Cell<bool>,
     wrote: bool,
+    /// What a command that may write does besides; see [`hooks`].
+    hooks: u8,
+    /// What the calls of a script or transaction changed, for the journal.
+    changes: Changes,
 }
 
 impl<'k> View<'k> {
@@ -80,6 +87,8 @@ impl<'k> View<'k> {
     ) -> Result<Self, CommandError> {
         let held = keyspace.lock(plan, mode, host)?;
         Ok(Self {
+            hooks: keyspace.hooks_for(mode),
+            changes: Changes::default(),
             keyspace,
             held,
             host,
@@ -211,6 +220,8 @@ impl<'k> View<'k> {
         match try_shard(db, place, self.mode) {
             Some(shard) => {
                 self.held.shards.insert(at, shard);
+                // A view that held nothing may be older than a snapshot's cut.
+                self.hooks = self.keyspace.hooks_for(self.mode);
                 true
             }
             None => false,
@@ -272,8 +283,53 @@ impl<'k> View<'k> {
             self.hold_new_db();
         }
         match self.position(place) {
-            Some(index) => &mut self.held.shards[index],
+            Some(index) => {
+                let shard = &mut self.held.shards[index];
+                if self.hooks & hooks::CAPTURE != 0 {
+                    save_before_change(self.keyspace, shard, hash);
+                }
+                shard
+            }
             None => panic!("Invariant: {place:?} is locked before a handler changes it"),
+        }
+    }
+
+    /// See [`hooks`].
+    #[inline]
+    pub(crate) fn hooks(&self) -> u8 {
+        self.hooks
+    }
+
+    /// Runs a call and notes it for the journal if it changed anything.
+    pub(crate) fn note_call<T>(&mut self, args: Args<'_>, call: impl FnOnce(&mut Self) -> T) -> T {
+        let (seed, db) = (self.random.get(), self.context.db);
+        let wrote = std::mem::replace(&mut self.wrote, false);
+        let result = call(self);
+        if self.wrote {
+            let seed = (self.random.get() != seed).then_some(seed);
+            let touch = self.context.touch;
+            self.changes.push(&JournalCall { db, seed, touch, args });
+        }
+        self.wrote |= wrote;
+        result
+    }
+
+    /// Hands what the calls changed to the journal, while the shards are still held.
+    pub(crate) fn journal_calls(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            let now = self.context.now;
+            self.host.journal(&mut |out| changes.write(now, out));
+        }
+    }
+
+    /// Hands the one command of this view to the journal if it changed anything.
+    pub(crate) fn journal_command(&self, args: Args<'_>) {
+        if self.wrote {
+            let Context { db, now, touch, .. } = self.context;
+            let seed = (self.random.get() != self.context.seed).then_some(self.context.seed);
+            let call = JournalCall { db, seed, touch, args };
+            self.host.journal(&mut |out| write_single(now, &call, out));
         }
     }
 
@@ -729,8 +785,13 @@ impl<'k> View<'k> {
             let side = &shard.db.sides[usize::from(shard.place.shard)];
             removed += table.len() - side.due_count(now);
             note_gone(keyspace, table, side, (now, sequence));
-            effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
             let mut inner = side.inner();
+            match inner.capture.take() {
+                Some(capture) => keyspace.adopt(capture, std::mem::take(table)),
+                None => {
+                    effects.garbage.push(Garbage::Table(GarbageTable(std::mem::take(table))));
+                }
+            }
             inner.clear_expiries();
             inner.scan = None;
             side.note_next(&inner);
@@ -799,6 +860,8 @@ fn swap_shards(
     std::mem::swap(one.guard.table_mut(), other.guard.table_mut());
     let (mut one_inner, mut other_inner) = (one_side.inner(), other_side.inner());
     one_inner.swap_expiries(&mut other_inner);
+    let inners = (&mut *one_inner, &mut *other_inner);
+    std::mem::swap(&mut inners.0.capture, &mut inners.1.capture);
     for (side, inner) in [(one_side, &mut one_inner), (other_side, &mut other_inner)] {
         inner.scan = None;
         side.set_scanning(false);

@@ -350,6 +350,21 @@ impl Record {
         self.rebuild(Some(key), expires_at);
     }
 
+    /// A deep copy under a key, version and use included.
+    #[must_use]
+    pub fn copy_under(&self, key: &[u8]) -> Self {
+        let expires_at = self.expires_at();
+        let mut copy = match self.value() {
+            Value::Object(object) => Self::object(key, object.clone(), expires_at),
+            Value::Integer(_) | Value::String(_) => {
+                Self::with_parts(key, self.kind(), self.flags(), self.value_bytes(), expires_at)
+            }
+        };
+        copy.set_version(self.version());
+        copy.touch(self.access());
+        copy
+    }
+
     /// Moves the value into a new allocation.
     fn rebuild(&mut self, key: Option<&[u8]>, expires_at: Option<UnixMillis>) {
         let mut next = Self::with_parts(

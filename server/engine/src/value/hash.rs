@@ -108,6 +108,19 @@ impl Hash {
         }
     }
 
+    /// A hash in the small encoding, of fields and values in turn.
+    #[must_use]
+    pub fn compact(pack: Listpack) -> Self {
+        Self(Form::Compact(pack))
+    }
+
+    /// A hash in the large encoding.
+    #[must_use]
+    pub fn large(table: Table) -> Self {
+        let fields = Fields::Table(table);
+        Self(Form::Rich(Box::new(Rich { fields, expiries: Expiries::default() })))
+    }
+
     /// The expiries of its fields, if any has one.
     #[inline]
     #[must_use]

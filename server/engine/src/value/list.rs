@@ -25,6 +25,17 @@ enum Form {
     Large(Box<Quicklist>),
 }
 
+/// How a list stands, for those who store it and must get the same back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListForm {
+    /// One listpack in the object.
+    Small,
+    /// A ring of one node that is a listpack by name.
+    Listpack,
+    /// A ring of nodes.
+    Quicklist,
+}
+
 /// An end of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -124,6 +135,34 @@ impl List {
             Form::Small(_) => "listpack",
             Form::Large(quick) => quick.encoding(),
         }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn form(&self) -> ListForm {
+        match &self.0 {
+            Form::Small(_) => ListForm::Small,
+            Form::Large(quick) => quick.form(),
+        }
+    }
+
+    /// Its stretches in order: one of a small list, else the ring's nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Listpack> {
+        let (small, large) = match &self.0 {
+            Form::Small(pack) => (Some(pack), None),
+            Form::Large(quick) => (None, Some(quick.packs())),
+        };
+        small.into_iter().chain(large.into_iter().flatten())
+    }
+
+    /// The list that [`List::form`] and [`List::nodes`] told of; empty stretches are left out.
+    #[must_use]
+    pub fn from_nodes(form: ListForm, nodes: Vec<Listpack>) -> Self {
+        let mut nodes: Vec<Listpack> = nodes.into_iter().filter(|node| !node.is_empty()).collect();
+        if nodes.len() <= 1 && form == ListForm::Small {
+            return Self(Form::Small(nodes.pop().unwrap_or_default()));
+        }
+        Self(Form::Large(Box::new(Quicklist::from_nodes(form, nodes))))
     }
 
     /// Number of elements.

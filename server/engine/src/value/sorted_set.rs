@@ -381,6 +381,12 @@ impl Accumulator {
         SortedSet::Table(Box::new(Table::from_members(self.members)))
     }
 
+    /// The sorted set of what was collected in the small encoding, where it fits its format.
+    #[must_use]
+    pub fn finish_compact(self) -> SortedSet {
+        compact(Table::from_members(self.members))
+    }
+
     /// The sorted set of what was collected, in the encoding that its size asks for.
     #[must_use]
     pub fn finish(self, limits: &Limits) -> SortedSet {
@@ -395,14 +401,26 @@ impl Accumulator {
         if !small {
             return SortedSet::Table(Box::new(table));
         }
-        let mut pack = Listpack::new();
-        for (member, score) in table.ascend(0) {
+        compact(table)
+    }
+}
+
+/// The small encoding of a table, where it fits its format.
+fn compact(table: Table) -> SortedSet {
+    let mut pack = Listpack::new();
+    let fits = table.ascend(0).all(|(member, score)| {
+        let fits = pack.has_room_for(member.len() + 4 * SCORE_LEN);
+        if fits {
             pack.push_back(member);
             pack.push_back_packed(&pack::PackedScore::new(score).packed());
         }
-        pack.shrink_to_fit();
-        SortedSet::Pack(pack)
+        fits
+    });
+    if !fits {
+        return SortedSet::Table(Box::new(table));
     }
+    pack.shrink_to_fit();
+    SortedSet::Pack(pack)
 }
 
 #[cfg(test)]

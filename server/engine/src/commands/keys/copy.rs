@@ -5,7 +5,6 @@ use crate::command::{Access, Args, Command, Flags, Group, KeySpec, Scope};
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::keyspace::View;
-use crate::raw::{Record, StringValue, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::time::DbIndex;
 
@@ -16,18 +15,6 @@ fn in_db<T>(view: &mut View<'_>, db: DbIndex, work: impl FnOnce(&mut View<'_>) -
     let result = work(view);
     view.select(selected);
     result
-}
-
-/// A deep copy of a record under another key.
-fn copy_of(record: &Record, key: &[u8]) -> Record {
-    let expires_at = record.expires_at();
-    let value = match record.value() {
-        Value::Integer(number) => StringValue::Integer(number),
-        Value::String(bytes) if record.is_raw() => StringValue::Raw(bytes),
-        Value::String(bytes) => StringValue::Text(bytes),
-        Value::Object(object) => return Record::object(key, object.clone(), expires_at),
-    };
-    Record::string(key, value, expires_at)
 }
 
 /// `COPY source destination [DB destination-db] [REPLACE]`: 1, or 0 if there is no source or,
@@ -52,7 +39,7 @@ fn copy(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRe
         effects.event(EventClass::KEY_MISS, "keymiss", view.db(), key);
         return Ok(Reply::Integer(0));
     };
-    let copied = copy_of(record, new_key);
+    let copied = record.copy_under(new_key);
     let done = in_db(view, db, |view| {
         if view.peek(new_key).is_some() {
             if !replace {

@@ -3,6 +3,7 @@
 pub mod basic;
 pub mod browse;
 pub mod copy;
+pub mod dump;
 pub mod expire;
 pub mod object;
 pub mod rename;

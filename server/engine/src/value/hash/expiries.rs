@@ -44,6 +44,11 @@ impl Expiries {
         self.by_field.get(field).copied()
     }
 
+    /// The fields with an expiry, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], UnixMillis)> {
+        self.by_field.iter().map(|(field, at)| (&**field, *at))
+    }
+
     /// The earliest expiry.
     #[must_use]
     pub fn first(&self) -> Option<UnixMillis> {

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    Beside, End, Iter, NodeLimit, REDIS_LISTPACK_FRAME, pop_from, redis_len_at_most, remove_from,
+    Beside, End, Iter, ListForm, NodeLimit, REDIS_LISTPACK_FRAME, pop_from, redis_len_at_most,
+    remove_from,
 };
 use crate::value::listpack::{Entry, Listpack, Packed};
 
@@ -76,6 +77,24 @@ impl Quicklist {
         let len = pack.len();
         let only = (len > 0).then(|| Node::new(pack));
         Self { nodes: only.into_iter().collect(), len, encoding: Encoding::Listpack }
+    }
+
+    pub(super) fn from_nodes(form: ListForm, packs: Vec<Listpack>) -> Self {
+        let len = packs.iter().map(Listpack::len).sum();
+        let one = form != ListForm::Quicklist && packs.len() <= 1;
+        let encoding = if one { Encoding::Listpack } else { Encoding::Quicklist };
+        Self { nodes: packs.into_iter().map(Node::new).collect(), len, encoding }
+    }
+
+    pub(super) fn form(&self) -> ListForm {
+        match self.encoding {
+            Encoding::Listpack => ListForm::Listpack,
+            Encoding::Quicklist => ListForm::Quicklist,
+        }
+    }
+
+    pub(super) fn packs(&self) -> impl Iterator<Item = &Listpack> {
+        self.nodes.iter().map(Node::pack)
     }
 
     pub(super) fn encoding(&self) -> &'static str {
