@@ -143,6 +143,19 @@ impl Engine {
         Ok(sha)
     }
 
+    /// Takes in a script that a snapshot held.
+    ///
+    /// # Errors
+    /// As [`Engine::load_script`].
+    pub fn restore_script(&self, body: &[u8], loaded: bool) -> Result<(), CommandError> {
+        if loaded {
+            return self.load_script(body).map(drop);
+        }
+        let flags = Shebang::parse(body)?.flags;
+        self.scripts.remember(Sha::of(body), body, flags);
+        Ok(())
+    }
+
     /// Which shards a command needs.
     #[inline]
     #[must_use]

@@ -7,6 +7,7 @@
 pub mod applied;
 pub mod batch;
 pub mod cluster;
+mod data;
 pub mod identity;
 pub mod log;
 pub mod node;

@@ -19,7 +19,7 @@ use super::log::{LogError, LogStore};
 use super::outcome::{Outcome, Refusal};
 use super::proposer::{self, Submission};
 use super::reader::{Reading, Rounds};
-use super::snapshot::{StateCodec, Store};
+use super::snapshot::Store;
 use super::state_machine::StateMachine;
 use super::surroundings::Surroundings;
 use super::transport::client::Network;
@@ -112,7 +112,6 @@ pub struct Running {
 pub struct RaftNode {
     pub(super) options: Options,
     pub(super) surroundings: Arc<dyn Surroundings>,
-    codec: Arc<dyn StateCodec>,
     applied: Arc<Applied>,
     running: OnceLock<Running>,
     /// Taken while the node is being made part of a cluster.
@@ -137,14 +136,12 @@ impl RaftNode {
         options: Options,
         applied: Arc<Applied>,
         surroundings: Arc<dyn Surroundings>,
-        codec: Arc<dyn StateCodec>,
     ) -> Result<Arc<Self>, StartError> {
         let identity = Identity::load(&options.dir)?;
         let log_dir = options.dir.join("log");
         let node = Arc::new(Self {
             options,
             surroundings,
-            codec,
             applied,
             running: OnceLock::new(),
             founding: tokio::sync::Mutex::new(()),
@@ -183,7 +180,7 @@ impl RaftNode {
                 self.options.dir.display()
             )));
         }
-        let snapshots = Store::open(&self.options.dir.join("snapshot"), Arc::clone(&self.codec))?;
+        let snapshots = Store::open(&self.options.dir.join("snapshot"))?;
         let machine = StateMachine::new(
             Arc::clone(&self.surroundings),
             Arc::clone(&self.applied),

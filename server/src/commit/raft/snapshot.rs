@@ -1,8 +1,8 @@
 //! Snapshots of the state machine: files in a directory, one current at a time.
 //!
 //! `magic 8 | length u32 and the position | data | crc32 of all before u32`. The position says
-//! which entry is the last inside; what the data consists of is the [`StateCodec`]'s business. A
-//! file is written under another name, synced, renamed, and its directory synced; it is checked
+//! which entry is the last inside; what the data consists of is told in [`super::data`]. A file is
+//! written under another name, synced, renamed, and its directory synced; it is checked
 //! whole before any of it replaces what is there.
 
 use std::fs::{self, File};
@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_engine::engine::Engine;
+use holdfast_engine::time::UnixMillis;
 use openraft::storage::{RaftSnapshotBuilder, Snapshot};
+use tokio::sync::oneshot;
 
 use super::applied::Position;
+use super::data;
+use super::surroundings::Surroundings;
 use super::types::{Leader, Member, NodeId, SnapshotMeta, Types};
 use super::wire::{self, Malformed, Reader};
 
@@ -21,21 +25,6 @@ const MAGIC: &[u8; 8] = b"HFSNAP\x00\x01";
 const TRAILER_LEN: u64 = 4;
 /// The position is a few hundred bytes; a member list of this size is no longer one.
 const POSITION_LEN_MAX: u32 = 1 << 20;
-
-/// Writes and reads all of an engine's data.
-pub trait StateCodec: Send + Sync + 'static {
-    /// Writes what the engine holds. Nothing else changes it meanwhile.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    fn save(&self, engine: &Engine, out: &mut dyn Write) -> io::Result<()>;
-
-    /// Replaces what the engine holds.
-    ///
-    /// # Errors
-    /// Those of `from`, and bytes that are not what [`StateCodec::save`] wrote.
-    fn load(&self, engine: &Engine, from: &mut dyn Read) -> io::Result<()>;
-}
 
 /// A snapshot on disk.
 #[derive(Debug, Clone)]
@@ -85,7 +74,6 @@ impl SnapshotFile {
 /// The directory of snapshots.
 pub struct Store {
     dir: PathBuf,
-    codec: Arc<dyn StateCodec>,
 }
 
 impl std::fmt::Debug for Store {
@@ -99,7 +87,7 @@ impl std::fmt::Debug for Store {
 pub struct Builder {
     store: Arc<Store>,
     position: Position,
-    written: Option<io::Result<PathBuf>>,
+    written: Option<oneshot::Receiver<io::Result<PathBuf>>>,
 }
 
 /// Passes writes on and sums them up.
@@ -196,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn open(dir: &Path, codec: Arc<dyn StateCodec>) -> io::Result<Arc<Self>> {
+    pub fn open(dir: &Path) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
@@ -204,7 +192,7 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Arc::new(Self { dir: dir.to_owned(), codec }))
+        Ok(Arc::new(Self { dir: dir.to_owned() }))
     }
 
     /// A name for a file that is being written.
@@ -234,14 +222,38 @@ impl Store {
         Ok(found.pop())
     }
 
-    /// Writes down what the engine holds now; called between two entries.
-    pub(crate) fn capture(self: &Arc<Self>, engine: &Engine, position: Position) -> Builder {
-        let path = self.part("build");
-        let written = self.write(engine, &position, &path).map(|()| path);
+    /// Begins to write down what the engine holds now; called between two entries. The writing
+    /// goes on beside what is applied from here on.
+    pub(crate) fn capture(
+        self: &Arc<Self>,
+        node: Arc<dyn Surroundings>,
+        position: Position,
+    ) -> Builder {
+        let (cut, is_cut) = std::sync::mpsc::sync_channel(1);
+        let (tell, written) = oneshot::channel();
+        let (store, at) = (Arc::clone(self), position.clone());
+        let spawned = std::thread::Builder::new().name("raft-snapshot".into()).spawn(move || {
+            let path = store.part("build");
+            let at_cut = || {
+                let _ = cut.send(());
+            };
+            let done = store.write(node.engine(), &at, &path, at_cut).map(|()| path);
+            let _ = tell.send(done);
+        });
+        if spawned.is_ok() {
+            // Some microseconds; or the thread has failed and says so later.
+            let _ = is_cut.recv();
+        }
         Builder { store: Arc::clone(self), position, written: Some(written) }
     }
 
-    fn write(&self, engine: &Engine, position: &Position, path: &Path) -> io::Result<()> {
+    fn write(
+        &self,
+        engine: &Engine,
+        position: &Position,
+        path: &Path,
+        at_cut: impl FnOnce(),
+    ) -> io::Result<()> {
         let file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         let mut out = Summing { inner: file, hasher: crc32fast::Hasher::new() };
         let mut bytes = Vec::new();
@@ -249,7 +261,7 @@ impl Store {
         out.write_all(MAGIC)?;
         out.write_all(&(bytes.len() as u32).to_le_bytes())?;
         out.write_all(&bytes)?;
-        self.codec.save(engine, &mut out)?;
+        data::save(engine, at_cut, &mut out)?;
         let sum = out.hasher.clone().finalize();
         out.inner.write_all(&sum.to_le_bytes())?;
         out.inner.flush()
@@ -287,7 +299,7 @@ impl Store {
         if position.last != meta.last_log_id {
             return Err(bad(&snapshot.path, "it is not the one that was announced"));
         }
-        self.codec.load(engine, &mut from)?;
+        data::load(engine, UnixMillis(position.now_ms), &mut from)?;
         self.keep(&snapshot.path, &position)?;
         Ok(position)
     }
@@ -310,7 +322,8 @@ impl<C: Types> RaftSnapshotBuilder<C> for Builder {
         &mut self,
     ) -> io::Result<Snapshot<Leader, NodeId, Member, SnapshotFile>> {
         let written = self.written.take();
-        let path = written.ok_or_else(|| io::Error::other("a snapshot is built once"))??;
+        let written = written.ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let path = written.await.map_err(|_| io::Error::other("writing a snapshot failed"))??;
         let snapshot = self.store.keep(&path, &self.position)?;
         Ok(Snapshot { meta: meta_of(&self.position), snapshot })
     }

@@ -242,7 +242,7 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Called between entries: engine and position belong together.
-        self.snapshots.capture(self.node.engine(), self.applied.position())
+        self.snapshots.capture(Arc::clone(&self.node), self.applied.position())
     }
 
     async fn install_snapshot(

@@ -1,6 +1,5 @@
 //! openraft's own suite on our log store and state machine, and replicas that must agree.
 
-use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use holdfast_engine::effects::{Effects, EventClass};
@@ -12,7 +11,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use super::applied::Applied;
 use super::log::LogStore;
 use super::log::tests::TempDir;
-use super::snapshot::{StateCodec, Store};
+use super::snapshot::Store;
 use super::state_machine::StateMachine;
 use super::surroundings::Surroundings;
 use super::types::Group;
@@ -57,19 +56,6 @@ impl Surroundings for Bare {
     fn adopt(&self, _stream: tokio::net::TcpStream, _session: Vec<u8>) {}
 }
 
-/// Saves nothing: the suite's entries hold no commands.
-struct Nothing;
-
-impl StateCodec for Nothing {
-    fn save(&self, _engine: &Engine, _out: &mut dyn Write) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn load(&self, _engine: &Engine, _from: &mut dyn Read) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 pub(crate) fn bare() -> Arc<Bare> {
     Arc::new(Bare { engine: Engine::new(16, 1) })
 }
@@ -81,7 +67,7 @@ impl StoreBuilder<Group, LogStore, StateMachine, TempDir> for Build {
         let dir = TempDir::new();
         let log = LogStore::open(&dir.path().join("log")).expect("a log");
         let snapshots =
-            Store::open(&dir.path().join("snapshots"), Arc::new(Nothing)).expect("snapshots");
+            Store::open(&dir.path().join("snapshots")).expect("snapshots");
         let machine =
             StateMachine::new(bare(), Arc::new(Applied::default()), snapshots);
         Ok((dir, log, machine))
