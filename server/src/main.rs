@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
+use holdfast::net::members;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,6 +79,10 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         }
     };
     write_pidfile(&node);
+    if let Err(error) = members::start(&node).await {
+        tracing::error!("Raft could not be started: {error}");
+        return ExitCode::FAILURE;
+    }
     let addresses = listeners.addresses();
     listeners.accept(&node);
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
@@ -90,6 +95,7 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     supervise::notify(&node.settings, "READY=1");
     wait_for_end(&node).await;
     supervise::notify(&node.settings, "STOPPING=1");
+    members::hand_over_before_end(&node).await;
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
     remove_pidfile(&node);

@@ -250,6 +250,12 @@ settings! {
         port: u16 = "port",
         /// Pending connections the kernel keeps.
         tcp_backlog: u32 = "tcp-backlog",
+        /// Whether this node replicates through Raft.
+        raft: bool = "raft",
+        /// The port for other members, 0 for the clients' and 10,000.
+        raft_port: u16 = "raft-port",
+        /// A follower that hears nothing for so long stands for election.
+        raft_election_timeout_ms: u64 = "raft-election-timeout",
         /// Seconds between keep-alive probes, 0 for none.
         tcp_keepalive_s: u32 = "tcp-keepalive",
         /// Seconds after which an idle client is disconnected, 0 for never.
@@ -340,6 +346,10 @@ settings! {
     texts {
         /// The password of the default user, empty for none.
         requirepass = "requirepass",
+        /// What members of a cluster prove to each other.
+        raft_secret = "raft-secret",
+        /// The host that other members are told; empty to go by the connection.
+        raft_announce = "raft-announce",
         /// Path of the Unix socket, empty for none.
         unixsocket = "unixsocket",
         /// Path of the file that holds our process id, empty for none.

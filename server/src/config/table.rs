@@ -76,6 +76,7 @@ pub const THEMES: &[&[Directive]] = &[
     SAVING,
     JOURNAL,
     REPLICATION,
+    RAFT,
     CLUSTER,
     TLS,
     DEFRAG,
@@ -300,6 +301,15 @@ const REPLICATION: &[Directive] = &[
         .alias("min-slaves-max-lag")
         .inert(NO_REPLICAS),
     Directive::one_of("propagation-error-behavior", ON_ERROR, "ignore").inert(NO_REPLICAS),
+];
+
+/// Ours: see the chapter on clusters in README.md.
+const RAFT: &[Directive] = &[
+    Directive::yes_no("raft", "no").immutable(),
+    Directive::int("raft-port", "0", 0, PORT).immutable(),
+    Directive::text("raft-secret", "").immutable().sensitive(),
+    Directive::text("raft-announce", "").immutable(),
+    Directive::int("raft-election-timeout", "150", 100, 60_000).immutable(),
 ];
 
 const CLUSTER: &[Directive] = &[

@@ -11,15 +11,18 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
-use holdfast_engine::command::{Args, Command};
+use holdfast_engine::command::{Args, Command, Group};
 use holdfast_engine::context::{Context, Touch};
 use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
+use holdfast_engine::{CommandError, Reply};
 
 use super::{Answer, deliver, waiting_for_keys};
 use crate::commit;
+use crate::commit::raft::batch::Items;
+use crate::commit::raft::{Outcome, Refusal};
 use crate::node::Node;
 use crate::session::Client;
 use crate::session::client::Unblock;
@@ -35,6 +38,8 @@ struct Waiter {
     db: DbIndex,
     touch: Touch,
     keys: Vec<Key>,
+    /// In a cluster: its command is on its way through the log.
+    claimed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,11 +59,18 @@ pub struct Blocked {
     empty: Engine,
     count: AtomicUsize,
     inner: Mutex<Inner>,
+    /// Held by whoever serves through the log: one at a time, so that order holds.
+    serving: tokio::sync::Mutex<()>,
 }
 
 impl Default for Blocked {
     fn default() -> Self {
-        Self { empty: Engine::new(1, 0), count: AtomicUsize::new(0), inner: Mutex::default() }
+        Self {
+            empty: Engine::new(1, 0),
+            count: AtomicUsize::new(0),
+            inner: Mutex::default(),
+            serving: tokio::sync::Mutex::new(()),
+        }
     }
 }
 
@@ -158,9 +170,10 @@ impl Blocked {
             }
             inner.by_client.insert(client.id, arrival);
             let args = args.iter().map(|arg| arg.to_vec()).collect();
-            inner
-                .waiters
-                .insert(arrival, Waiter { client, row, args, db, touch, keys: keys.clone() });
+            inner.waiters.insert(
+                arrival,
+                Waiter { client, row, args, db, touch, keys: keys.clone(), claimed: false },
+            );
             self.count.fetch_add(1, SeqCst);
         }
         self.serve(node, keys);
@@ -179,6 +192,11 @@ impl Blocked {
     /// Runs the commands that wait for `ready` keys, in order of arrival, and whatever becomes
     /// ready by that.
     pub fn serve(&self, node: &Arc<Node>, ready: Vec<Key>) {
+        if node.raft().is_some() {
+            let node = Arc::clone(node);
+            tokio::spawn(async move { node.blocked.serve_through_log(&node, ready).await });
+            return;
+        }
         let mut effects = Effects::new(deliver::wanted_events(node));
         let mut queue = VecDeque::from(ready);
         let mut inner = self.inner();
@@ -212,6 +230,95 @@ impl Blocked {
         drop(inner);
         if !effects.is_quiet() {
             deliver::deliver(node, &mut effects);
+        }
+    }
+
+    /// As [`Blocked::serve`] in a cluster: each waiting command is proposed again. What becomes
+    /// ready by that comes back here when it is applied.
+    async fn serve_through_log(&self, node: &Arc<Node>, ready: Vec<Key>) {
+        let _serving = self.serving.lock().await;
+        for key in ready {
+            let arrivals: Vec<u64> =
+                self.inner().by_key.get(&key).into_iter().flatten().copied().collect();
+            for arrival in arrivals {
+                let Some(group) = node.engine.group_of(key.0, &key.1, node.now()) else { break };
+                let Some(items) = self.claim(arrival, group) else { continue };
+                let Some(raft) = node.raft() else { return };
+                let outcome = raft.submit(items).await.unwrap_or(Err(Refusal::Unknown));
+                self.settle(arrival, outcome);
+            }
+        }
+    }
+
+    /// Marks a waiter as being served and gives its proposal, if this key can serve it.
+    fn claim(&self, arrival: u64, group: Group) -> Option<Items> {
+        let mut inner = self.inner();
+        let waiter = inner.waiters.get_mut(&arrival)?;
+        if waiter.row.group != group || waiter.claimed || waiter.client.is_unblocked() {
+            return None;
+        }
+        waiter.claimed = true;
+        let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
+        let mut items = Items::default();
+        items.command(waiter.db, waiter.touch, &args);
+        Some(items)
+    }
+
+    /// Lets a waiter go on with what its proposal came to, or wait on.
+    fn settle(&self, arrival: u64, outcome: Result<Vec<Outcome>, Refusal>) {
+        let reply = match outcome {
+            Ok(outcomes) => match outcomes.into_iter().next() {
+                Some(Outcome::Reply { reply, .. }) => reply,
+                _ => return self.unclaim(arrival),
+            },
+            Err(refusal) => Reply::error(refusal.into()),
+        };
+        let mut inner = self.inner();
+        if let Some(waiter) = inner.remove(arrival) {
+            self.count.fetch_sub(1, SeqCst);
+            waiter.client.unblock(Unblock::Served(reply, waiter.db));
+        }
+    }
+
+    fn unclaim(&self, arrival: u64) {
+        if let Some(waiter) = self.inner().waiters.get_mut(&arrival) {
+            waiter.claimed = false;
+        }
+    }
+
+    /// Takes a client out of all queues, unless its command is on its way through the log; whether
+    /// it is out.
+    pub fn leave_unless_claimed(&self, client_id: u64) -> bool {
+        {
+            let inner = self.inner();
+            let arrival = inner.by_client.get(&client_id);
+            let waiter = arrival.and_then(|arrival| inner.waiters.get(arrival));
+            if waiter.is_some_and(|waiter| waiter.claimed) {
+                return false;
+            }
+        }
+        self.leave(client_id);
+        true
+    }
+
+    /// Ends every wait: this node no longer leads, and only a leader can serve.
+    pub fn unblock_all(&self) {
+        let mut inner = self.inner();
+        let waiting: Vec<u64> = inner
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| !waiter.claimed)
+            .map(|(arrival, _)| *arrival)
+            .collect();
+        for arrival in waiting {
+            if let Some(waiter) = inner.remove(arrival) {
+                self.count.fetch_sub(1, SeqCst);
+                let reply = Reply::error(CommandError::known(
+                    "UNBLOCKED force unblock from blocking operation, instance state changed \
+                     (master -> replica?)",
+                ));
+                waiter.client.unblock(Unblock::Served(reply, waiter.db));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! comes back as [`Flow::Wait`]. It must not know how replies are spelt on the wire.
 
 pub mod blocked;
+pub mod cluster;
 pub mod deliver;
 pub mod monitor;
 pub mod pause;
@@ -207,7 +208,7 @@ fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Repl
 }
 
 #[cold]
-fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
+pub(crate) fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
     let from = if session.client.is_unix {
         format!("unix:{}", session.client.addr.trim_end_matches(":0"))
     } else {

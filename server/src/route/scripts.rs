@@ -166,7 +166,7 @@ impl Scripts {
 }
 
 /// Gives this worker's other tasks to another thread, if this is a worker.
-fn hand_over() {
+pub(crate) fn hand_over() {
     let multi_thread = tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if multi_thread {

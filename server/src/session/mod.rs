@@ -65,6 +65,10 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Whether every command of the server is sent to it.
     pub monitor: bool,
+    /// Whether it reads what this node has, though it may be stale (READONLY).
+    pub readonly: bool,
+    /// Whether another node passed it on to this one.
+    pub passed_on: bool,
     /// Close once what was answered is sent.
     pub closing: bool,
 }
@@ -86,6 +90,8 @@ impl Session {
             touch: Touch::Counts,
             subscriptions,
             monitor: false,
+            readonly: false,
+            passed_on: false,
             closing: false,
         }
     }

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_engine::Reply;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
-use holdfast_engine::Reply;
 use tokio::net::TcpStream;
 
 use super::batch::Items;
@@ -232,7 +232,8 @@ impl RaftNode {
         }
         connection.writer.send(msg::READY, |_| {}).await.map_err(failed)?;
         let answer = tokio::time::timeout(CATCH_UP_TIMEOUT, connection.reader.next()).await;
-        let answer = answer.map_err(|_| refused("still catching up; the leader goes on with it"))?;
+        let answer =
+            answer.map_err(|_| refused("still catching up; the leader goes on with it"))?;
         let answer =
             answer.and_then(|frame| frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
         expect(answer, msg::PROMOTED).map_err(failed)?;

@@ -32,21 +32,12 @@ fn damaged(error: DumpError) -> io::Error {
 ///
 /// # Errors
 /// Those of `out`, and when the shards could not be had.
-pub(super) fn save(
-    engine: &Engine,
-    at_cut: impl FnOnce(),
-    out: &mut impl Write,
-) -> io::Result<()> {
+pub(super) fn save(engine: &Engine, at_cut: impl FnOnce(), out: &mut impl Write) -> io::Result<()> {
     let mut scripts = Vec::new();
-    let begun = engine.keyspace().begin_snapshot(
-        Detail::Replica,
-        Sink::plain(),
-        &Alone,
-        || {
-            scripts = engine.scripts().all();
-            at_cut();
-        },
-    );
+    let begun = engine.keyspace().begin_snapshot(Detail::Replica, Sink::plain(), &Alone, || {
+        scripts = engine.scripts().all();
+        at_cut();
+    });
     let mut snapshot = begun.map_err(|error| match error {
         SnapshotError::InProgress => io::Error::other("another snapshot is being taken"),
         SnapshotError::Busy(error) => io::Error::other(error.to_string()),

@@ -164,10 +164,7 @@ impl RaftNode {
     }
 
     /// Opens log and snapshots and runs Raft as `identity`.
-    pub(super) async fn run(
-        self: &Arc<Self>,
-        identity: &Identity,
-    ) -> Result<(), StartError> {
+    pub(super) async fn run(self: &Arc<Self>, identity: &Identity) -> Result<(), StartError> {
         let log = LogStore::open(&self.options.dir.join("log"))?;
         if log.is_empty() && identity.member {
             return Err(StartError::Refused(format!(
@@ -240,7 +237,8 @@ impl RaftNode {
         loop {
             let now = {
                 let seen = metrics.borrow_watched();
-                let here = seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
+                let here =
+                    seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
                 let leader = seen.current_leader.and_then(|id| {
                     let member = seen.membership_config.membership().get_node(&id)?.clone();
                     Some((id, member))

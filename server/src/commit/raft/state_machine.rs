@@ -54,11 +54,7 @@ struct Run<'a> {
 impl StateMachine {
     /// A state machine over the node's engine, which is as `applied` says.
     #[must_use]
-    pub fn new(
-        node: Arc<dyn Surroundings>,
-        applied: Arc<Applied>,
-        snapshots: Arc<Store>,
-        ) -> Self {
+    pub fn new(node: Arc<dyn Surroundings>, applied: Arc<Applied>, snapshots: Arc<Store>) -> Self {
         let effects = Effects::new(node.wanted_events());
         Self { node, applied, snapshots, effects }
     }

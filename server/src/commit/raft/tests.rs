@@ -66,10 +66,8 @@ impl StoreBuilder<Group, LogStore, StateMachine, TempDir> for Build {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<Group>> {
         let dir = TempDir::new();
         let log = LogStore::open(&dir.path().join("log")).expect("a log");
-        let snapshots =
-            Store::open(&dir.path().join("snapshots")).expect("snapshots");
-        let machine =
-            StateMachine::new(bare(), Arc::new(Applied::default()), snapshots);
+        let snapshots = Store::open(&dir.path().join("snapshots")).expect("snapshots");
+        let machine = StateMachine::new(bare(), Arc::new(Applied::default()), snapshots);
         Ok((dir, log, machine))
     }
 }

@@ -182,11 +182,9 @@ where
             let Some(first) = self.input.next().await else { return Ok(None) };
             let mut connection = match self.peer.append.take() {
                 Some(connection) => connection,
-                None => self
-                    .peer
-                    .open(Purpose::Append)
-                    .await
-                    .map_err(|error| unreachable(&error))?,
+                None => {
+                    self.peer.open(Purpose::Append).await.map_err(|error| unreachable(&error))?
+                }
             };
             send(&mut connection, &first).await.map_err(|error| broken(&error))?;
             self.pending.push_back(Instant::now());
@@ -229,7 +227,10 @@ where
     }
 }
 
-async fn send(connection: &mut Connection, request: &AppendEntriesRequest<Group>) -> io::Result<()> {
+async fn send(
+    connection: &mut Connection,
+    request: &AppendEntriesRequest<Group>,
+) -> io::Result<()> {
     let sending = connection.writer.send(msg::APPEND, |out| msg::put_append(out, request));
     tokio::time::timeout(ACK_DEADLINE, sending)
         .await
@@ -321,9 +322,7 @@ impl RaftNetworkV2<Group> for Peer {
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl Peer {
@@ -337,15 +336,10 @@ impl Peer {
         let len = snapshot.snapshot.len();
         let mut sum = [0; 4];
         file.read_exact_at(&mut sum, len.saturating_sub(4))?;
-        let announcement = msg::Announcement {
-            vote,
-            meta: snapshot.meta,
-            len,
-            sum: u32::from_le_bytes(sum),
-        };
+        let announcement =
+            msg::Announcement { vote, meta: snapshot.meta, len, sum: u32::from_le_bytes(sum) };
         let mut connection = self.open(Purpose::Snapshot).await?;
-        let asked =
-            connection.ask(msg::SNAPSHOT, |out| msg::put_announcement(out, &announcement));
+        let asked = connection.ask(msg::SNAPSHOT, |out| msg::put_announcement(out, &announcement));
         let (kind, bytes) = within(SNAPSHOT_STEP_TIMEOUT, asked).await?;
         if kind != msg::SNAPSHOT_FROM {
             return Err(failure(kind, &bytes));

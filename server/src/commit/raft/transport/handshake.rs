@@ -41,8 +41,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 5] =
-        [Self::Control, Self::Append, Self::Snapshot, Self::Client, Self::Join];
+    const ALL: [Self; 5] = [Self::Control, Self::Append, Self::Snapshot, Self::Client, Self::Join];
 
     fn number(self) -> u8 {
         self as u8

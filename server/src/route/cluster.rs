@@ -1,0 +1,262 @@
+//! What a command is to a cluster: who may run it, and how it becomes a proposal.
+//!
+//! Only asked on nodes that run Raft. Commands of the engine go through the log or a read
+//! barrier; what touches the session alone runs where the client is; the rest needs the leader.
+
+use std::sync::Arc;
+
+use holdfast_engine::command::{Args, Flags, Handler};
+use holdfast_engine::context::Context;
+use holdfast_engine::engine::Watch;
+use holdfast_engine::script::Sha;
+use holdfast_engine::time::UnixMillis;
+use holdfast_engine::{CommandError, Reply};
+
+use super::table::{Entry, Run, table};
+use super::{Scratch, deliver};
+use crate::commit;
+use crate::commit::raft::batch::Items;
+use crate::node::Node;
+use crate::session::{Queue, Session};
+
+/// What becomes of a command in a cluster.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// It runs here and now.
+    Local,
+    /// It runs here if this node leads, after what came before it.
+    OnLeader,
+    /// As `OnLeader`, once a read would be linearizable (WATCH).
+    AfterBarrier,
+    /// A read.
+    Read(&'static Entry),
+    /// A proposal.
+    Write(&'static Entry),
+    /// EXEC of a queue that can run.
+    Exec,
+    /// SCRIPT LOAD or FLUSH.
+    Script(&'static Entry),
+}
+
+/// The server's commands that only the leader can answer.
+const ON_LEADER: &[&str] = &[
+    "multi",
+    "exec",
+    "discard",
+    "unwatch",
+    "wait",
+    "waitaof",
+    "subscribe",
+    "unsubscribe",
+    "psubscribe",
+    "punsubscribe",
+    "ssubscribe",
+    "sunsubscribe",
+    "pubsub|channels",
+    "pubsub|numpat",
+    "pubsub|numsub",
+    "pubsub|shardchannels",
+    "pubsub|shardnumsub",
+    "script|exists",
+    "raft.node|remove",
+    "raft.transfer_leader",
+];
+
+/// What becomes of a command. One that is refused is local: running it tells why.
+#[must_use]
+pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
+    let Ok(entry) = super::check(node, session, args) else { return Kind::Local };
+    if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
+        return Kind::Local;
+    }
+    match entry.run {
+        Run::Engine if session.in_subscriber_mode() => Kind::Local,
+        Run::Engine => match entry.row.handler {
+            Handler::Read(_) => Kind::Read(entry),
+            Handler::Script(_) if entry.row.flags.has(Flags::READONLY) => Kind::Read(entry),
+            _ => Kind::Write(entry),
+        },
+        Run::Server(_) => match entry.full_name.as_str() {
+            "exec" if session.queue.as_ref().is_some_and(is_runnable) => Kind::Exec,
+            "watch" if session.queue.is_none() => Kind::AfterBarrier,
+            "script|load" | "script|flush" => Kind::Script(entry),
+            name if ON_LEADER.contains(&name) => Kind::OnLeader,
+            _ => Kind::Local,
+        },
+        Run::Container => Kind::Local,
+    }
+}
+
+/// Whether EXEC has anything to propose.
+fn is_runnable(queue: &Queue) -> bool {
+    let of_engine = |command: &Vec<Vec<u8>>| {
+        let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+        table().resolve(&args).is_ok_and(|entry| matches!(entry.run, Run::Engine))
+    };
+    !queue.failed && queue.commands.iter().any(of_engine)
+}
+
+/// The script's text in place of its name: a log must not depend on what scripts a node knows.
+fn with_body<'a>(
+    node: &Node,
+    entry: &Entry,
+    args: Args<'a>,
+    body: &'a mut Vec<u8>,
+) -> Result<Vec<&'a [u8]>, CommandError> {
+    let mut args = args.to_vec();
+    if entry.row.name == "evalsha" {
+        let script = Sha::parse(args[1]).and_then(|sha| node.engine.scripts().find(&sha));
+        *body = script.ok_or(CommandError::NO_SCRIPT)?.body.to_vec();
+        args[0] = b"eval";
+        args[1] = body;
+    }
+    Ok(args)
+}
+
+/// Appends a command of the engine to what will be proposed.
+///
+/// # Errors
+/// `NOSCRIPT …`
+pub fn propose(
+    node: &Node,
+    session: &Session,
+    entry: &Entry,
+    args: Args<'_>,
+    items: &mut Items,
+) -> Result<(), CommandError> {
+    let mut body = Vec::new();
+    let args = with_body(node, entry, args, &mut body)?;
+    items.command(session.db, session.touch, &args);
+    Ok(())
+}
+
+/// Appends SCRIPT LOAD or SCRIPT FLUSH.
+pub fn propose_script(entry: &Entry, args: Args<'_>, items: &mut Items) {
+    if entry.row.name == "load" {
+        items.script_load(args[2]);
+    } else {
+        items.script_flush();
+    }
+}
+
+/// The commands of a transaction that was proposed, to be answered in order.
+pub type Queued = Vec<(&'static Entry, Vec<Vec<u8>>)>;
+
+/// Appends the session's queue as a transaction, and takes it from the session.
+///
+/// # Errors
+/// `EXECABORT …` and `NOSCRIPT …`
+pub fn propose_queue(
+    node: &Node,
+    session: &mut Session,
+    items: &mut Items,
+) -> Result<Queued, CommandError> {
+    let queue = session.queue.take().unwrap_or_default();
+    let watches: Vec<Watch> = std::mem::take(&mut session.watches);
+    session.publish();
+    let mut queued: Queued = Vec::new();
+    for command in queue.commands {
+        let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+        let entry = table().resolve(&args)?;
+        queued.push((entry, command));
+    }
+    let writes = queued.iter().any(|(entry, _)| entry.row.flags.has(Flags::DENYOOM));
+    if writes && crate::memory::is_full(node) {
+        return Err(CommandError::known(
+            "EXECABORT Transaction discarded because of: OOM command not allowed when used \
+             memory > 'maxmemory'.",
+        ));
+    }
+    let mut db = session.db;
+    let mut steps = Vec::new();
+    let mut bodies: Vec<Vec<u8>> = vec![Vec::new(); queued.len()];
+    for ((entry, command), body) in queued.iter().zip(&mut bodies) {
+        match entry.run {
+            Run::Engine => {
+                let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                // A script that nobody knows fails in its place, as it does alone.
+                let owned: Vec<Vec<u8>> = match with_body(node, entry, &args, body) {
+                    Ok(args) => args.into_iter().map(<[u8]>::to_vec).collect(),
+                    Err(_) => command.clone(),
+                };
+                steps.push((db, owned));
+            }
+            Run::Server(_) if entry.row.name == "select" => {
+                if let Some(selected) = super::rows::selected_db(node, &command[1]) {
+                    db = selected;
+                }
+            }
+            Run::Server(_) | Run::Container => {}
+        }
+    }
+    let borrowed: Vec<Vec<&[u8]>> =
+        steps.iter().map(|(_, args)| args.iter().map(Vec::as_slice).collect()).collect();
+    let steps: Vec<_> =
+        steps.iter().zip(&borrowed).map(|((db, _), args)| (*db, args.as_slice())).collect();
+    items.transaction(session.db, session.touch, &steps, &watches);
+    Ok(queued)
+}
+
+/// The replies of a transaction whose commands of the engine have run: those of the server run
+/// now, and all come in the order of the queue.
+pub fn finish_queue(
+    node: &Arc<Node>,
+    session: &mut Session,
+    queued: &Queued,
+    replies: Vec<Reply>,
+    scratch: &mut Scratch,
+) -> Reply {
+    let mut replies = replies.into_iter();
+    let mut all = Vec::with_capacity(queued.len());
+    for (entry, command) in queued {
+        let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+        match entry.run {
+            Run::Engine => {
+                let Some(reply) = replies.next() else { break };
+                scratch.tally.record(node, entry.id, 0, reply.is_error());
+                all.push(match session.in_subscriber_mode() {
+                    true => super::subscriber_pong(&args),
+                    false => reply,
+                });
+            }
+            Run::Server(run) => {
+                let mut call = super::Call { node, session, args: &args, in_transaction: true };
+                match run(&mut call) {
+                    super::Answer::Reply(reply) => {
+                        scratch.tally.record(node, entry.id, 0, reply.is_error());
+                        all.push(reply);
+                    }
+                    super::Answer::Many(several) => all.extend(several),
+                    super::Answer::Wait(_) => all.push(Reply::Nil),
+                }
+            }
+            Run::Container => {}
+        }
+    }
+    Reply::Array(all)
+}
+
+/// Runs a read on this node's data.
+pub fn read(
+    node: &Arc<Node>,
+    session: &Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    now: UnixMillis,
+    scratch: &mut Scratch,
+) -> Reply {
+    let context = commit::context(session.db, now, session.touch);
+    // Versions come from the log alone; a read writes none.
+    let context = Context { sequence: 0, ..context };
+    scratch.effects.want(deliver::wanted_events(node));
+    let outcome = node.engine.run(entry.row, args, context, &**node, &mut scratch.effects);
+    scratch.tally.lookups(outcome.hits, outcome.misses);
+    if outcome.misses > 0 && matches!(entry.row.handler, Handler::Read(_)) {
+        deliver::note_misses(node, session.db, entry.row, args, &mut scratch.effects);
+    }
+    scratch.effects.wait = None;
+    if !scratch.effects.is_quiet() {
+        deliver::deliver(node, &mut scratch.effects);
+    }
+    outcome.reply
+}
