@@ -20,8 +20,16 @@ const ENGINE_LIMITS: &[&str] = &[
     "maxmemory-policy",
 ];
 
-/// Hands the engine its limits, now and at every CONFIG SET.
+/// Hands the engine its limits, now and at every CONFIG SET, and keeps the events that are
+/// recorded in step.
 pub(crate) fn keep(node: &Arc<Node>) {
+    let weak = Arc::downgrade(node);
+    node.config.on_change(&["notify-keyspace-events"], move |_| {
+        if let Some(node) = weak.upgrade() {
+            node.refresh_events();
+        }
+        Ok(())
+    });
     hand_over(node, &node.settings);
     let weak = Arc::downgrade(node);
     node.config.on_change(ENGINE_LIMITS, move |settings| {

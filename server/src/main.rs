@@ -31,14 +31,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let [(from, _), ..] = config.renamed_commands() {
+    if let Err(error) = holdfast::route::rename::apply(config.renamed_commands()) {
         use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "'rename-command {from}' is not supported yet: remove the line, or the command would \
-             stay open under its old name",
-            from = String::from_utf8_lossy(from)
-        );
+        let _ = writeln!(std::io::stderr(), "{error}");
         return ExitCode::FAILURE;
     }
     if let Err(error) = logging::start(&config) {

@@ -1,14 +1,15 @@
 //! A node: everything that connections share.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
-use holdfast_engine::effects::Audience;
+use holdfast_engine::command::Command;
+use holdfast_engine::effects::{Audience, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::{Host, ScriptProgress};
-use holdfast_engine::time::UnixMillis;
+use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ use crate::route::monitor::Monitors;
 use crate::route::pause::Pause;
 use crate::route::scripts::Scripts;
 use crate::session::Registry;
+use crate::session::tracking::{self, Reads, Tracking};
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,12 @@ pub struct Node {
     pub blocked: Blocked,
     /// Clients that see every command.
     pub monitors: Monitors,
+    /// CLIENT TRACKING.
+    pub tracking: Tracking,
+    /// The classes of keyspace events to record, kept in step with `notify-keyspace-events` and
+    /// with whether any client tracks; what every command asks for in one word.
+    events: AtomicU32,
+    refreshing: parking_lot::Mutex<()>,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Scripts that run for long.
@@ -98,6 +106,9 @@ impl Node {
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
             monitors: Monitors::default(),
+            tracking: Tracking::default(),
+            events: AtomicU32::new(0),
+            refreshing: parking_lot::Mutex::new(()),
             pause: Pause::default(),
             scripts: Scripts::new(Arc::clone(&settings)),
             active_expire: std::sync::atomic::AtomicBool::new(true),
@@ -111,7 +122,28 @@ impl Node {
             settings,
         });
         crate::limits::keep(&node);
+        node.refresh_events();
         node
+    }
+
+    /// The classes of keyspace events that someone hears of.
+    #[inline]
+    #[must_use]
+    pub fn wanted_events(&self) -> EventClass {
+        EventClass(self.events.load(Relaxed))
+    }
+
+    /// Brings [`Node::wanted_events`] in step with the configuration and the tracking clients.
+    pub fn refresh_events(&self) {
+        /// Every class of change: not `m` and `n`, which come beside others or change nothing.
+        const CHANGES: u32 = u32::MAX & !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
+        // Two that come at once must not leave behind what the first of them saw.
+        let _one_at_a_time = self.refreshing.lock();
+        let flags = self.settings.notify_keyspace_events().bits();
+        // Without K or E nothing is published, whatever the classes.
+        let published = flags & (EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0) != 0;
+        let tracked = if self.tracking.any() { CHANGES } else { 0 };
+        self.events.store(if published { flags } else { 0 } | tracked, Release);
     }
 
     /// The time by which keys expire.
@@ -210,6 +242,19 @@ impl Host for Node {
             1 => tracing::debug!(target: "holdfast::verbose", "{text}"),
             2 => tracing::info!("{text}"),
             _ => tracing::warn!("{text}"),
+        }
+    }
+
+    fn follows_scripts(&self) -> bool {
+        self.monitors.any() || self.tracking.any() && tracking::caller().is_some()
+    }
+
+    fn script_calls(&self, row: &Command, db: DbIndex, args: &[&[u8]]) {
+        if let Some((client_id, Reads::Tracked)) = tracking::caller() {
+            crate::route::track_reads(self, client_id, row, args);
+        }
+        if self.monitors.any() {
+            self.monitors.show_script(self, db, args);
         }
     }
 

@@ -45,6 +45,33 @@ fn maxclients_turns_away_and_lets_in_again() {
 }
 
 #[test]
+fn an_idle_client_gives_its_buffer_back_and_is_served_again() {
+    server::each(&[], |server| {
+        let mut idle = server.client();
+        idle.line("CLIENT SETNAME idler");
+        let mut main = server.client();
+        let buffer = |client: &mut Client| {
+            let list = client.line("CLIENT LIST").text();
+            let line = list.lines().find(|line| line.contains("name=idler")).unwrap().to_owned();
+            let field = |name: &str| -> usize {
+                let value = line.split(' ').find_map(|field| field.strip_prefix(name)).unwrap();
+                value.parse().unwrap()
+            };
+            field("qbuf=") + field("qbuf-free=")
+        };
+        assert!(buffer(&mut main) >= 16 * 1024);
+        let deadline = Instant::now() + SOON;
+        while buffer(&mut main) > 0 {
+            assert!(Instant::now() < deadline, "the buffer stays");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(idle.line("PING").text(), "PONG");
+        let long = "x".repeat(100_000);
+        assert_eq!(idle.cmd(&["ECHO", &long]).text(), long);
+    });
+}
+
+#[test]
 fn timeout_closes_the_idle_but_not_subscribers() {
     server::each(&["--timeout", "1"], |server| {
         let mut idle = server.client();

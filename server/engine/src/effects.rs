@@ -105,6 +105,8 @@ pub enum Notice {
     Ready(DbIndex, Blob),
     /// The whole content of a database has changed (SWAPDB): any key in it may be ready.
     ReadyDb(DbIndex),
+    /// FLUSHDB or FLUSHALL removed keys without an event for each.
+    Flushed,
 }
 
 /// A blocking command found nothing and would wait for one of its keys.

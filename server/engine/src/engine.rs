@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Scope};
+use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Renamed, Scope};
 use crate::commands;
 use crate::context::{Context, Touch};
 use crate::effects::Effects;
@@ -109,7 +109,21 @@ impl From<CommandError> for ScriptError {
 #[must_use]
 pub fn table() -> &'static CommandTable {
     static TABLE: OnceLock<CommandTable> = OnceLock::new();
-    TABLE.get_or_init(|| CommandTable::new(commands::FAMILIES))
+    TABLE.get_or_init(|| CommandTable::new(commands::FAMILIES, renamed()))
+}
+
+static RENAMED: OnceLock<Renamed> = OnceLock::new();
+
+/// Gives commands other names, for clients and scripts alike: once, before the first look at
+/// the table. Returns whether it was in time.
+pub fn rename(names: Renamed) -> bool {
+    RENAMED.set(names).is_ok()
+}
+
+/// The names that commands go by instead of their own.
+#[must_use]
+pub fn renamed() -> &'static Renamed {
+    RENAMED.get_or_init(Renamed::new)
 }
 
 impl Engine {
@@ -177,7 +191,10 @@ impl Engine {
             {
                 Plan::All
             }
-            Scope::Keys | Scope::KeysUnlessDb => {
+            Scope::KeysUnlessPatterns if commands::keys::sort::names_other_keys(args) => {
+                Plan::Db(db)
+            }
+            Scope::Keys | Scope::KeysUnlessDb | Scope::KeysUnlessPatterns => {
                 let mut places = SmallVec::new();
                 // Malformed counts: the handler answers with its own error and touches no key.
                 let _ = row.each_key(args, |index, access| {

@@ -3,9 +3,11 @@
 //! In a cluster every replica must get the same answers, so nothing a host says may decide what
 //! a write does; it only tells counts, lets a long script be stopped and yields a thread.
 
+use crate::command::Command;
 use crate::effects::Audience;
 use crate::error::CommandError;
 use crate::reply::Reply;
+use crate::time::DbIndex;
 
 /// The engine's surroundings; [`Alone`] is the one that knows nothing.
 pub trait Host: Sync {
@@ -67,6 +69,16 @@ pub trait Host: Sync {
     /// [`Keyspace::refuse_changes`]: crate::keyspace::Keyspace::refuse_changes
     fn refusal(&self) -> Option<CommandError> {
         None
+    }
+
+    /// Whether someone follows what scripts call; asked when a script begins.
+    fn follows_scripts(&self) -> bool {
+        false
+    }
+
+    /// A script calls a command and is about to run it; told only if the host follows scripts.
+    fn script_calls(&self, row: &Command, db: DbIndex, args: &[&[u8]]) {
+        let _ = (row, db, args);
     }
 
     /// Runs a command of the server's own table that a script called (INFO, COMMAND, …);

@@ -11,6 +11,7 @@ use holdfast_engine::{CommandError, Reply};
 use super::client_list::{self, Kind};
 use super::config::switch;
 use super::connection::{invalid_name, is_valid_name};
+use super::tracking;
 use crate::route::{Answer, Call, ServerCommand};
 use crate::session::client::Unblock;
 use crate::session::{Client, Kill, ReplyMode};
@@ -290,39 +291,6 @@ fn unblock(call: &mut Call<'_>) -> Answer {
     Reply::flag(client.is_some_and(|client| client.unblock(how))).into()
 }
 
-/// `CLIENT GETREDIR`: -1, for tracking is always off.
-fn getredir(_call: &mut Call<'_>) -> Answer {
-    Reply::Integer(-1).into()
-}
-
-/// `CLIENT TRACKINGINFO`
-fn trackinginfo(_call: &mut Call<'_>) -> Answer {
-    Reply::Map(vec![
-        (Reply::bulk(b"flags"), Reply::Set(vec![Reply::bulk(b"off")])),
-        (Reply::bulk(b"redirect"), Reply::Integer(-1)),
-        (Reply::bulk(b"prefixes"), Reply::Array(Vec::new())),
-    ])
-    .into()
-}
-
-/// `CLIENT TRACKING OFF`; ON is not supported.
-fn tracking(call: &mut Call<'_>) -> Answer {
-    match switch(call.args[2]) {
-        Ok(false) => Reply::Ok.into(),
-        Ok(true) => CommandError::known("ERR client side caching is not supported").into(),
-        Err(error) => error.into(),
-    }
-}
-
-/// `CLIENT CACHING YES | NO`
-fn caching(_call: &mut Call<'_>) -> Answer {
-    CommandError::known(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
-         OPTOUT mode enabled",
-    )
-    .into()
-}
-
 /// `CLIENT HELP`
 fn help(_call: &mut Call<'_>) -> Answer {
     super::help_reply(super::help_texts::CLIENT)
@@ -338,9 +306,8 @@ const fn sub(name: &'static str, arity: i32, flags: Flags) -> Command {
 const CLIENT: &[ServerCommand] = &[
     ServerCommand::new(
         sub("caching", 3, BASE)
-            .doc("6.0.0", "O(1)", "<YES | NO>", "Instructs the server whether to track the keys in the next request.")
-            .differs("client side caching is not supported; the error says so"),
-        caching,
+            .doc("6.0.0", "O(1)", "<YES | NO>", "Instructs the server whether to track the keys in the next request."),
+        tracking::caching,
     ),
     ServerCommand::new(
         sub("getname", 2, BASE).doc("2.6.9", "O(1)", "", "Returns the name of the connection."),
@@ -348,7 +315,7 @@ const CLIENT: &[ServerCommand] = &[
     ),
     ServerCommand::new(
         sub("getredir", 2, BASE).doc("6.0.0", "O(1)", "", "Returns the client ID to which the connection's tracking notifications are redirected."),
-        getredir,
+        tracking::getredir,
     ),
     ServerCommand::new(
         Command::server("help", 2, Group::Connection).of("client").flags(Flags::LOADING).flags(Flags::STALE)
@@ -408,12 +375,12 @@ const CLIENT: &[ServerCommand] = &[
     ServerCommand::new(
         sub("tracking", -3, BASE)
             .doc("6.0.0", "O(1). Some options may introduce additional complexity.", "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]", "Controls server-assisted client-side caching for the connection.")
-            .differs("only `OFF`: client side caching is not supported"),
-        tracking,
+            .differs("BCAST tells of each command at once rather than once per round of events"),
+        tracking::tracking,
     ),
     ServerCommand::new(
         sub("trackinginfo", 2, BASE).doc("6.2.0", "O(1)", "", "Returns information about server-assisted client-side caching for the connection."),
-        trackinginfo,
+        tracking::trackinginfo,
     ),
     ServerCommand::new(
         sub("unblock", -3, ADMIN).flags(Flags::ALLOW_BUSY).doc("5.0.0", "O(log N) where N is the number of client connections", "client-id [TIMEOUT | ERROR]", "Unblocks a client blocked by a blocking command from a different connection."),

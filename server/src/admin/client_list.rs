@@ -62,6 +62,9 @@ fn flags(client: &Client) -> String {
     when(shown.blocked.load(Relaxed) || shown.paused.load(Relaxed), 'b');
     when(shown.closing.load(Relaxed), 'c');
     when(client.is_unix, 'U');
+    when(shown.tracking.load(Relaxed), 't');
+    when(shown.broken_redirect.load(Relaxed), 'R');
+    when(shown.broadcast.load(Relaxed), 'B');
     when(shown.no_evict.load(Relaxed), 'e');
     when(shown.no_touch.load(Relaxed), 'T');
     if flags.is_empty() {
@@ -91,7 +94,7 @@ pub(super) fn line(client: &Client, now_us: u64) -> String {
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
          ssub={} multi={} qbuf={query} qbuf-free={free} argv-mem=0 \
          multi-mem={multi_mem} rbs=0 rbp=0 obl=0 oll={} omem={output} tot-mem={total} \
-         events={events} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         events={events} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
         client.local_addr,
@@ -106,6 +109,7 @@ pub(super) fn line(client: &Client, now_us: u64) -> String {
         shown.ssub.load(Relaxed),
         shown.multi.load(Relaxed),
         usize::from(output > 0),
+        shown.redir.load(Relaxed),
         shown.resp.load(Relaxed),
         text(&names.lib_name),
         text(&names.lib_ver),

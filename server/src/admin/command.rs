@@ -45,7 +45,9 @@ fn key_spec(spec: &KeySpec) -> Reply {
     let map = |pairs: Vec<(&str, Reply)>| {
         Reply::Map(pairs.into_iter().map(|(name, value)| (bulk(name), value)).collect())
     };
+    let unknown = || map(vec![("type", bulk("unknown")), ("spec", Reply::Map(Vec::new()))]);
     let begin = match spec.begin {
+        Begin::Unknown(_) => unknown(),
         Begin::Index(index) => {
             map(vec![("type", bulk("index")), ("spec", map(vec![("index", Reply::count(index))]))])
         }
@@ -55,6 +57,7 @@ fn key_spec(spec: &KeySpec) -> Reply {
         ]),
     };
     let find = match spec.find {
+        _ if matches!(spec.begin, Begin::Unknown(_)) => unknown(),
         Find::Range { last, step, limit } => map(vec![
             ("type", bulk("range")),
             (
@@ -298,7 +301,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         docs,
     ),
     ServerCommand::new(
-        sub("getkeys", -4).doc(
+        sub("getkeys", -3).doc(
             "2.8.13",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",
@@ -307,7 +310,7 @@ const SUBCOMMANDS: &[ServerCommand] = &[
         getkeys,
     ),
     ServerCommand::new(
-        sub("getkeysandflags", -4).doc(
+        sub("getkeysandflags", -3).doc(
             "7.0.0",
             "O(N) where N is the number of arguments to the command",
             "command [arg [arg ...]]",

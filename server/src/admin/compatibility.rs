@@ -26,15 +26,23 @@ expiry.
 - Keys expire by a clock that never jumps (see ARCHITECTURE.md). TIME has the precision of a millisecond.
 - Scripts may use undeclared keys; such a script runs with every key locked.
 - The order of KEYS, SCAN, HGETALL, SMEMBERS and their like is not Redis's, which leaves it open.
+- SORT of a set `BY` a constant answers in alphabetical order, as Redis does in scripts and with STORE.
 - DBSIZE does not count keys that have expired and still stand.
 - A request has at most 1,048,576 arguments.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
   are an error; `collectgarbage('count')` is always 0.
 
+- Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
+
+## Redis's own test suite
+
+`scripts/compat` runs the suite of Redis 7.0.15 and says how much of what redis-server 7.0.15 itself passes does
+here. What does not, and why, stands in two lists: `tests/compat/changed-by-7.2.txt` (Redis 7.2 itself changed what
+the test expects) and `tests/compat/not-passing.txt`.
+
 ## What is not here
 
-Streams, bitmaps and BITFIELD, HyperLogLog, geo, SORT, DUMP and RESTORE, functions (FUNCTION, FCALL), client side
-caching, ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
+Streams, HyperLogLog, geo, DUMP and RESTORE, functions (FUNCTION, FCALL), ACL users, modules, cluster mode, asynchronous replication, and everything that saves to disk. Such a
 command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
 
 ## Commands

@@ -172,6 +172,7 @@ fn quit(call: &mut Call<'_>) -> Answer {
 
 /// `RESET`: the session becomes as new.
 fn reset(call: &mut Call<'_>) -> Answer {
+    super::tracking::off(call);
     let session = &mut *call.session;
     if session.monitor {
         session.monitor = false;

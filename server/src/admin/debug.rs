@@ -67,10 +67,16 @@ fn debug(call: &mut Call<'_>) -> Answer {
 /// `DEBUG SLEEP seconds`: this client alone sleeps; no other is held up.
 fn sleep(seconds: &[u8], in_transaction: bool) -> Answer {
     let seconds = parse_f64(seconds).unwrap_or(0.0).clamp(0.0, SLEEP_S_MAX);
-    if in_transaction || seconds == 0.0 {
+    if seconds == 0.0 {
         return Reply::Ok.into();
     }
-    Answer::Wait(Waiting::Sleep(Duration::from_secs_f64(seconds), Reply::Ok))
+    let duration = Duration::from_secs_f64(seconds);
+    if in_transaction {
+        // EXEC cannot wait: it keeps its thread, whose other clients move to another.
+        crate::route::scripts::hold_thread(duration);
+        return Reply::Ok.into();
+    }
+    Answer::Wait(Waiting::Sleep(duration, Reply::Ok))
 }
 
 fn digest_text(digest: u64) -> String {
@@ -118,7 +124,13 @@ fn protocol(what: &[u8]) -> Answer {
         b"bignum" => Reply::BigNumber(Blob::copy_from(b"1234567999999999999999999999999999999")),
         b"true" => Reply::Bool(true),
         b"false" => Reply::Bool(false),
-        b"attrib" => Reply::bulk(b"Some real reply following the attribute"),
+        b"attrib" => {
+            let popularity = Reply::Array(vec![Reply::bulk(b"key:123"), Reply::Integer(90)]);
+            return Answer::Attributed(
+                vec![(Reply::bulk(b"key-popularity"), popularity)],
+                Reply::bulk(b"Some real reply following the attribute"),
+            );
+        }
         _ => {
             return CommandError::known(
                 "ERR Wrong protocol type name. Please use one of the following: string|integer|\

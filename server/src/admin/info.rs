@@ -121,7 +121,7 @@ fn clients(node: &Node, out: &mut String) {
         "client_recent_max_input_buffer": largest(|shown| shown.query_buffer_len.load(Relaxed)),
         "client_recent_max_output_buffer": largest(|shown| shown.output_len.load(Relaxed)),
         "blocked_clients": all_blocked.max(blocked),
-        "tracking_clients": 0,
+        "tracking_clients": node.tracking.sizes()[0],
         "pubsub_clients": pubsub,
         "watching_clients": watching,
         "clients_in_timeout_table": blocked,
@@ -208,6 +208,7 @@ fn stats(node: &Node, out: &mut String) {
     let stats = &node.observe.stats;
     let get = |counter| stats.get(counter);
     let now = stats.instantaneous();
+    let [_, tracked_keys, tracked_items, tracked_prefixes] = node.tracking.sizes();
     lines!(out,
         "total_connections_received": get(Counter::ConnectionsReceived),
         "total_commands_processed": get(Counter::CommandsProcessed),
@@ -233,9 +234,9 @@ fn stats(node: &Node, out: &mut String) {
         "pubsubshard_channels": node.pubsub.shard_channel_count(),
         "latest_fork_usec": 0,
         "total_forks": 0,
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": tracked_keys,
+        "tracking_total_items": tracked_items,
+        "tracking_total_prefixes": tracked_prefixes,
         "unexpected_error_replies": 0,
         "total_error_replies": get(Counter::ErrorReplies),
         "total_reads_processed": get(Counter::ReadsProcessed),

@@ -14,6 +14,7 @@ pub mod script;
 pub mod server;
 pub mod subscribe;
 mod system;
+mod tracking;
 
 use holdfast_engine::Reply;
 use holdfast_engine::command::Args;

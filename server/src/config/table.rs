@@ -96,7 +96,7 @@ const NETWORK: &[Directive] = &[
     Directive::int("socket-mark-id", "0", 0, UINT)
         .immutable()
         .inert("sockets are not marked; use the unit's own cgroup or netns rules"),
-    Directive::int("worker-threads", "0", 0, 1024).immutable(),
+    Directive::int("worker-threads", "0", 0, 1024).by_hook(),
     Directive::int("io-threads", "1", 1, 128)
         .immutable()
         .inert("every connection is already served by worker-threads threads"),

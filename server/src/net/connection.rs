@@ -133,6 +133,10 @@ impl Connection {
         self.session.client.close_outbox();
         self.node.blocked.leave(self.session.client.id);
         self.node.monitors.remove(self.session.client.id);
+        if let Some(choice) = self.session.tracking.take() {
+            self.node.tracking.end(self.session.client.id, &choice);
+            self.node.refresh_events();
+        }
         self.scratch.tally.flush(&self.node);
     }
 
@@ -206,6 +210,8 @@ impl Connection {
     fn run_batch(&mut self) -> Option<(Waiting, OwnedCommand)> {
         let commands = self.batch.commands(&self.input, &mut self.room);
         self.scratch.tally.start(&self.node);
+        // CLIENT LIST in this very batch counts what is being run.
+        self.session.client.shown.query_buffer_len.store(self.input.len(), Relaxed);
         let mut waits = None;
         let mut ran = 0;
         if commands.len() > 1 {
@@ -287,11 +293,16 @@ impl Connection {
     fn show(&mut self) {
         let shown = &self.session.client.shown;
         shown.last_used_us.store(self.node.clock.monotonic_us(), Relaxed);
+        if self.input.is_empty() {
+            // A large buffer is kept for as long as it is used; at the latest an idle client's goes.
+            let used = shown.query_buffer_len.load(Relaxed);
+            if self.input.capacity() > INPUT_KEPT_MAX && used <= INPUT_KEPT_MAX {
+                self.input = BytesMut::with_capacity(READ_LEN);
+            }
+            self.input.reserve(READ_LEN);
+        }
         shown.query_buffer_len.store(self.input.len(), Relaxed);
         shown.query_buffer_free.store(self.input.capacity() - self.input.len(), Relaxed);
-        if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
-            self.input = BytesMut::with_capacity(READ_LEN);
-        }
     }
 
     /// Waits for what a command waits for, and answers it.
@@ -314,7 +325,13 @@ impl Connection {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                 if let Ok(entry) = table().resolve(&args) {
                     let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-                    route::tally::note_duration(&self.node, &self.session.client, entry, &args, us);
+                    route::tally::note_duration(
+                        &self.node,
+                        &self.session.client,
+                        entry.row,
+                        &args,
+                        us,
+                    );
                 }
                 self.reply(&reply);
             }
@@ -424,6 +441,10 @@ impl Connection {
         if client.killed() == Kill::Now {
             return Err(End::Gone);
         }
+        // Messages that came of its being served follow the reply.
+        if client.is_unblocked() {
+            return Ok(Some(Event::Unblocked));
+        }
         let output = &mut self.output;
         client.take_pushes(|bytes| output.push(&bytes));
         if !output.is_empty() {
@@ -440,10 +461,6 @@ impl Connection {
                 return Ok(Some(Event::Flushed));
             }
         }
-        let client = &*self.session.client;
-        if client.is_unblocked() {
-            return Ok(Some(Event::Unblocked));
-        }
         if let Some(sleep) = sleep
             && sleep.as_mut().poll(context).is_ready()
         {
@@ -453,11 +470,15 @@ impl Connection {
             return Ok(None);
         }
         if self.input.len() >= self.node.settings.client_query_buffer_limit() {
-            tracing::warn!(client = client.id, "client closed: query buffer limit reached");
+            let id = self.session.client.id;
+            tracing::warn!(client = id, "client closed: query buffer limit reached");
             return Err(End::Gone);
         }
         let room = self.missing.clamp(READ_LEN, RESERVE_LEN_MAX);
         if self.input.capacity() - self.input.len() < room {
+            if self.input.capacity() == 0 && self.stream.poll_read_ready(context).is_pending() {
+                return Ok(None);
+            }
             self.input.reserve(room);
         }
         match self.stream.poll_read_buf(context, &mut self.input) {
@@ -467,7 +488,14 @@ impl Connection {
                 Ok(Some(Event::Read))
             }
             Poll::Ready(Err(error)) => Err(error.into()),
-            Poll::Pending => Ok(None),
+            Poll::Pending => {
+                if self.session.client.is_to_release() && self.input.is_empty() {
+                    // The next read waits for the socket without a buffer.
+                    self.input = BytesMut::new();
+                    self.session.client.shown.query_buffer_free.store(0, Relaxed);
+                }
+                Ok(None)
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use crate::session::Kill;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Keys expired between two chances for clients.
 const EXPIRE_STEP: usize = 256;
+/// An idle client keeps the buffer it reads into for so long, as in Redis.
+const BUFFER_KEPT_US: u64 = 2_000_000;
 /// Memory is given back, and idle scans are dropped, once in so many rounds.
 const TIDY_EVERY_ROUNDS: u64 = 50;
 
@@ -33,12 +35,15 @@ pub async fn run(node: Arc<Node>) {
         }
         round += 1;
         node.observe.stats.sample(node.clock.monotonic_us());
-        if node.active_expire.load(Relaxed) {
+        // In a cluster the log alone removes keys: a member that was ahead would tell otherwise.
+        if node.active_expire.load(Relaxed) && node.log_time().is_none() {
             expire(&node).await;
         }
+        if node.tracking.any() {
+            node.tracking.limit(&node.clients, node.settings.tracking_table_max_keys());
+        }
         if round.is_multiple_of(10) {
-            close_idle(&node);
-            wake_slow(&node);
+            tidy(&node);
         }
         if round.is_multiple_of(TIDY_EVERY_ROUNDS) {
             node.engine.keyspace().shrink();
@@ -52,52 +57,55 @@ async fn expire(node: &Arc<Node>) {
     let budget_us = 25_000 * u64::from(node.settings.active_expire_effort().clamp(1, 10)) / 2;
     let began_us = node.clock.monotonic_us();
     let mut effects = Effects::new(deliver::wanted_events(node));
+    let mut worked_us = 0;
     loop {
         if node.pause.stops_expiry(node.clock.monotonic_us()) {
             return;
         }
+        let step_us = node.clock.monotonic_us();
         let more = node.engine.keyspace().expire_due(node.now(), EXPIRE_STEP, &mut effects);
         node.observe.stats.add(Counter::ExpiredKeys, std::mem::take(&mut effects.expired_keys));
         node.changes.fetch_add(std::mem::take(&mut effects.changes), Relaxed);
         if !effects.is_quiet() {
             deliver::deliver(node, &mut effects);
         }
+        worked_us += node.clock.monotonic_us() - step_us;
         if !more {
-            return;
+            break;
         }
         if node.clock.monotonic_us() - began_us > budget_us {
             node.observe.stats.count(Counter::ExpireTimeCapReached);
-            return;
+            break;
         }
         tokio::task::yield_now().await;
     }
+    let threshold_ms = node.settings.latency_monitor_threshold_ms();
+    let unix_s = node.clock.now_ms() / 1000;
+    node.observe.latency.record(threshold_ms, "expire-cycle", unix_s, worked_us / 1000);
 }
 
-/// Lets clients whose output waits look at how long it has waited: nothing else may wake them.
-fn wake_slow(node: &Node) {
-    for client in node.clients.all() {
-        if client.shown.output_len.load(Relaxed) > 0 {
+/// Closes clients that have been idle for longer than `timeout`, takes the buffers of those that
+/// are idle for a moment, and lets those whose output waits look at how long it has waited:
+/// nothing else may wake them.
+fn tidy(node: &Node) {
+    let timeout_us = u64::from(node.settings.timeout_s()) * 1_000_000;
+    let now_us = node.clock.monotonic_us();
+    node.clients.each(|client| {
+        let shown = &client.shown;
+        let idle_us = now_us.saturating_sub(shown.last_used_us.load(Relaxed));
+        if idle_us > BUFFER_KEPT_US && shown.query_buffer_free.load(Relaxed) > 0 {
+            client.release_buffer();
+        }
+        if shown.output_len.load(Relaxed) > 0 {
             client.wake();
         }
-    }
-}
-
-/// Closes clients that have been idle for longer than `timeout`.
-fn close_idle(node: &Node) {
-    let timeout_us = u64::from(node.settings.timeout_s()) * 1_000_000;
-    if timeout_us == 0 {
-        return;
-    }
-    let now_us = node.clock.monotonic_us();
-    for client in node.clients.all() {
-        let shown = &client.shown;
         let waits = shown.blocked.load(Relaxed)
             || shown.paused.load(Relaxed)
             || shown.monitor.load(Relaxed)
             || shown.sub.load(Relaxed) + shown.psub.load(Relaxed) + shown.ssub.load(Relaxed) > 0;
-        if !waits && now_us.saturating_sub(shown.last_used_us.load(Relaxed)) > timeout_us {
+        if timeout_us > 0 && !waits && idle_us > timeout_us {
             tracing::debug!(client = client.id, "closing idle client");
             client.kill(Kill::Now);
         }
-    }
+    });
 }

@@ -23,7 +23,7 @@ use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
 use crate::resp::Protocol;
 use crate::route::deliver;
-use crate::route::scripts::hand_over;
+use crate::route::scripts::{HAND_OVER_MIN, hand_over};
 use crate::session::{Client, ReplyMode, Session};
 
 /// A script stops after so many instructions at the latest: every member runs it, one after the
@@ -63,7 +63,7 @@ impl Surroundings for Here {
     }
 
     fn hand_over(&self) {
-        hand_over();
+        hand_over(HAND_OVER_MIN);
     }
 
     fn monotonic_us(&self) -> u64 {

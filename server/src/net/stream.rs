@@ -27,6 +27,14 @@ impl Stream {
         tokio_util::io::poll_read_buf(Pin::new(self), context, buffer)
     }
 
+    /// Waits until there is something to read, or the end of the stream.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
     /// Writes once from `output`, several chunks at a time.
     pub(crate) fn poll_write_buf(
         &mut self,

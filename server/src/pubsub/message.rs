@@ -14,15 +14,37 @@ use crate::resp::{Protocol, encode_into};
 #[derive(Debug)]
 pub struct PushMessage {
     reply: Reply,
+    /// What RESP2 spells otherwise: an invalidation is a message of a channel there.
+    reply_resp2: Option<Reply>,
     resp2: OnceLock<Bytes>,
     resp3: OnceLock<Bytes>,
 }
 
 impl PushMessage {
-    /// A push of any kind: invalidations, confirmations. `items` are those of [`Reply::Push`].
+    /// A push of any kind. `items` are those of [`Reply::Push`].
     #[must_use]
     pub fn new(items: Vec<Reply>) -> Self {
-        Self { reply: Reply::Push(items), resp2: OnceLock::new(), resp3: OnceLock::new() }
+        let (resp2, resp3) = (OnceLock::new(), OnceLock::new());
+        Self { reply: Reply::Push(items), reply_resp2: None, resp2, resp3 }
+    }
+
+    /// `invalidate keys`: these keys have changed.
+    #[must_use]
+    pub fn invalidation<'a>(keys: impl IntoIterator<Item = &'a Bytes>) -> Self {
+        Self::invalidate(Reply::Array(keys.into_iter().map(|key| Reply::bulk(key)).collect()))
+    }
+
+    /// `invalidate nil`: every key may have changed.
+    #[must_use]
+    pub fn invalidation_of_all() -> Self {
+        Self::invalidate(Reply::Nil)
+    }
+
+    fn invalidate(keys: Reply) -> Self {
+        let channel = Reply::bulk(b"__redis__:invalidate");
+        let message = Reply::Push(vec![Reply::bulk(b"message"), channel, keys.clone()]);
+        let push = Self::new(vec![Reply::bulk(b"invalidate"), keys]);
+        Self { reply_resp2: Some(message), ..push }
     }
 
     /// `message channel payload`
@@ -52,13 +74,13 @@ impl PushMessage {
     /// ([`Output::push`](crate::resp::Output::push)).
     #[must_use]
     pub fn encoded(&self, protocol: Protocol) -> &Bytes {
-        let cell = match protocol {
-            Protocol::Resp2 => &self.resp2,
-            Protocol::Resp3 => &self.resp3,
+        let (cell, reply) = match protocol {
+            Protocol::Resp2 => (&self.resp2, self.reply_resp2.as_ref().unwrap_or(&self.reply)),
+            Protocol::Resp3 => (&self.resp3, &self.reply),
         };
         cell.get_or_init(|| {
             let mut bytes = Vec::new();
-            encode_into(&self.reply, protocol, &mut bytes);
+            encode_into(reply, protocol, &mut bytes);
             bytes.into()
         })
     }

@@ -32,6 +32,17 @@ pub fn encode_into(reply: &Reply, protocol: Protocol, out: &mut Vec<u8>) {
     write(reply, protocol, out);
 }
 
+/// Appends attributes of the reply that follows, `|n`; in RESP2 there are none.
+pub fn encode_attributes(attributes: &[(Reply, Reply)], protocol: Protocol, out: &mut Output) {
+    if protocol == Protocol::Resp3 {
+        header(b'|', attributes.len(), out.tail());
+        for (key, value) in attributes {
+            write(key, protocol, out);
+            write(value, protocol, out);
+        }
+    }
+}
+
 /// Appends the error a connection ends with.
 pub fn encode_protocol_error(error: ProtocolError, out: &mut Output) {
     out.push_copy(b"-ERR ");

@@ -13,7 +13,7 @@ mod output;
 mod parse;
 
 pub use batch::{ArgRoom, Batch, Commands};
-pub use encode::{Protocol, encode, encode_into, encode_protocol_error};
+pub use encode::{Protocol, encode, encode_attributes, encode_into, encode_protocol_error};
 pub use limits::{
     ARGS_MAX_DEFAULT, BULK_LEN_MAX_DEFAULT, LINE_LEN_MAX, Limits, ProtocolError,
     UNAUTHENTICATED_ARGS_MAX, UNAUTHENTICATED_BULK_LEN_MAX,

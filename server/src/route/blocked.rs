@@ -19,7 +19,7 @@ use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 
-use super::{Answer, deliver, waiting_for_keys};
+use super::{Answer, deliver, tally, waiting_for_keys};
 use crate::commit;
 use crate::commit::raft::batch::Items;
 use crate::commit::raft::{Outcome, Refusal};
@@ -223,7 +223,10 @@ impl Blocked {
                         queue.push_back((*db, key.to_vec()));
                         false
                     }
-                    Notice::ReadyDb(_) | Notice::Event(_) | Notice::Message(_) => true,
+                    Notice::ReadyDb(_)
+                    | Notice::Event(_)
+                    | Notice::Message(_)
+                    | Notice::Flushed => true,
                 });
             }
         }
@@ -333,10 +336,13 @@ impl Blocked {
         }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let context = commit::context(waiter.db, node.now(), waiter.touch);
+        let began_us = node.clock.monotonic_us();
         let outcome = node.engine.run(waiter.row, &args, context, &**node, effects);
         if effects.wait.take().is_some() {
             return false;
         }
+        let elapsed_us = node.clock.monotonic_us() - began_us;
+        tally::note_duration(node, &waiter.client, waiter.row, &args, elapsed_us);
         let db = waiter.db;
         if let Some(waiter) = inner.remove(arrival) {
             waiter.client.unblock(Unblock::Served(outcome.reply, db));

@@ -222,7 +222,7 @@ pub fn finish_queue(
             Run::Server(run) => {
                 let mut call = super::Call { node, session, args: &args, in_transaction: true };
                 match run(&mut call) {
-                    super::Answer::Reply(reply) => {
+                    super::Answer::Reply(reply) | super::Answer::Attributed(_, reply) => {
                         scratch.tally.record(node, entry.id, 0, reply.is_error());
                         all.push(reply);
                     }

@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use holdfast_engine::command::{Args, Command};
 use holdfast_engine::effects::{Audience, Effects, EventClass, KeyEvent, Notice};
 use holdfast_engine::time::DbIndex;
 
 use crate::node::Node;
+use crate::session::tracking::{Cause, as_nobody};
 
 /// The classes of keyspace events that anyone may see.
 #[inline]
 #[must_use]
 pub fn wanted_events(node: &Node) -> EventClass {
-    let flags = node.settings.notify_keyspace_events();
-    // Without K or E nothing is published, whatever the classes.
-    if flags.bits() & (EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0) == 0 {
-        return EventClass::NONE;
-    }
-    EventClass(flags.bits())
+    node.wanted_events()
 }
 
 /// Delivers everything `effects` recorded, in order, and empties it.
@@ -28,6 +25,9 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
         free_elsewhere(garbage);
     }
     let mut ready = Vec::new();
+    if node.tracking.any() {
+        invalidate(node, &effects.notices);
+    }
     for notice in effects.notices.drain(..) {
         match notice {
             Notice::Event(event) => publish_event(node, &event),
@@ -39,18 +39,45 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
                     }
                 };
             }
+            Notice::Flushed => {}
             Notice::Ready(db, key) => ready.push((db, key.to_vec())),
             Notice::ReadyDb(db) => ready.extend(node.blocked.keys_of(db)),
         }
     }
     if !ready.is_empty() {
-        node.blocked.serve(node, ready);
+        as_nobody(|| node.blocked.serve(node, ready));
+    }
+}
+
+/// Tells tracking clients of the keys that changed.
+#[cold]
+fn invalidate(node: &Node, notices: &[Notice]) {
+    let mut changed: Vec<(Bytes, Cause)> = Vec::new();
+    for notice in notices {
+        match notice {
+            Notice::Event(event)
+                if !event.class.intersects(EventClass::KEY_MISS.with(EventClass::NEW)) =>
+            {
+                let by_server = EventClass::EXPIRED.with(EventClass::EVICTED);
+                let by_server = event.class.intersects(by_server);
+                let cause = if by_server { Cause::Server } else { Cause::Command };
+                changed.push((Bytes::copy_from_slice(&event.key), cause));
+            }
+            Notice::Flushed => node.tracking.flushed(&node.clients),
+            Notice::Event(_) | Notice::Message(_) | Notice::Ready(..) | Notice::ReadyDb(_) => {}
+        }
+    }
+    if !changed.is_empty() {
+        node.tracking.invalidate(&node.clients, &changed);
     }
 }
 
 /// Publishes a keyspace event as `notify-keyspace-events` asks.
 fn publish_event(node: &Node, event: &KeyEvent) {
-    let wanted = wanted_events(node);
+    let wanted = EventClass(node.settings.notify_keyspace_events().bits());
+    if !wanted.intersects(event.class) {
+        return;
+    }
     if wanted.intersects(EventClass::KEYSPACE) {
         let mut channel = format!("__keyspace@{}__:", event.db.0).into_bytes();
         channel.extend_from_slice(&event.key);

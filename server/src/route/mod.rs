@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod deliver;
 pub mod monitor;
 pub mod pause;
+pub mod rename;
 pub mod rows;
 pub mod scripts;
 pub mod table;
@@ -18,7 +19,7 @@ pub mod waiting;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use holdfast_engine::command::{Args, Flags, Handler};
+use holdfast_engine::command::{Access, Args, Command, Flags, Handler};
 use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::engine::Outcome;
 use holdfast_engine::{CommandError, Reply};
@@ -30,7 +31,8 @@ pub use waiting::Waiting;
 use crate::commit;
 use crate::node::Node;
 use crate::observe::CommandId;
-use crate::resp::{Output, encode};
+use crate::resp::{Output, encode, encode_attributes};
+use crate::session::tracking::{self, Reads, as_caller};
 use crate::session::{Queue, ReplyMode, Session};
 
 /// What becomes of a command.
@@ -67,13 +69,17 @@ pub fn dispatch(
 ) -> Flow {
     match answer(node, session, args, scratch) {
         Ok(Answer::Reply(reply)) => {
-            if session.client.has_pushes() {
-                // A message that the command itself caused comes before its reply.
-                session.client.take_pushes(|bytes| out.push(&bytes));
-            }
             if let Reply::Error(error) = &reply {
                 node.observe.errors.record(error);
             }
+            send(session, &reply, out);
+            if session.client.has_pushes() {
+                // A message that the command itself caused comes right after its reply.
+                session.client.take_pushes(|bytes| out.push(&bytes));
+            }
+        }
+        Ok(Answer::Attributed(attributes, reply)) => {
+            encode_attributes(&attributes, session.protocol, out);
             send(session, &reply, out);
         }
         Ok(Answer::Many(replies)) => {
@@ -163,10 +169,82 @@ fn answer(
     {
         return Ok(Answer::Wait(Waiting::Pause));
     }
-    if node.monitors.any() && !entry.row.flags.has(Flags::SKIP_MONITOR) {
-        show_to_monitors(node, session, args);
+    if session.tracking.is_some() {
+        return Ok(run_tracking(node, session, entry, args, scratch));
+    }
+    if node.monitors.any() {
+        return Ok(run_monitored(node, session, entry, args, scratch));
     }
     Ok(run_entry(node, session, entry, args, scratch))
+}
+
+/// Runs a tracking client's command: its reads are remembered, its changes known as its own.
+#[cold]
+fn run_tracking(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    let reads = session.tracking.as_ref().map_or(Reads::Untracked, |choice| choice.reads());
+    let client_id = session.client.id;
+    if reads == Reads::Tracked {
+        track_reads(node, client_id, entry.row, args);
+    }
+    let answer = as_caller(client_id, reads, || match node.monitors.any() {
+        true => run_monitored(node, session, entry, args, scratch),
+        false => run_entry(node, session, entry, args, scratch),
+    });
+    if let Some(choice) = &mut session.tracking
+        && entry.row.parent != Some("client")
+        && session.queue.is_none()
+    {
+        choice.caching = false;
+    }
+    answer
+}
+
+/// Enters the keys that a client's command is about to read. Called in the order in which the
+/// commands of a transaction or script run.
+pub(crate) fn track_reads(node: &Node, client_id: u64, row: &Command, args: Args<'_>) {
+    // A script's keys are those of the commands it calls.
+    if matches!(row.handler, Handler::Script(_)) {
+        return;
+    }
+    let reads = row.flags.has(Flags::READONLY);
+    let keys_max = node.settings.tracking_table_max_keys();
+    let _ = row.each_key(args, |index, access| {
+        if access == Access::NotKey {
+            return;
+        }
+        if reads {
+            tracking::note_read(args[index]);
+            node.tracking.remember(&node.clients, client_id, args[index], keys_max);
+        } else {
+            tracking::note_change(args[index]);
+        }
+    });
+}
+
+/// Runs an entry and shows it: after it ran, but for scripts, which come before what they call.
+#[cold]
+fn run_monitored(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    if entry.row.flags.has(Flags::SKIP_MONITOR) {
+        node.monitors.show_client(node, session, args);
+        return run_entry(node, session, entry, args, scratch);
+    }
+    let answer = run_entry(node, session, entry, args, scratch);
+    if !entry.row.flags.has(Flags::ADMIN) {
+        node.monitors.show_client(node, session, args);
+    }
+    answer
 }
 
 /// Finds the entry and refuses what may not run now.
@@ -207,18 +285,6 @@ fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Repl
     Ok(Reply::simple("QUEUED"))
 }
 
-#[cold]
-pub(crate) fn show_to_monitors(node: &Node, session: &Session, args: Args<'_>) {
-    let from = if session.client.is_unix {
-        format!("unix:{}", session.client.addr.trim_end_matches(":0"))
-    } else {
-        session.client.addr.clone()
-    };
-    let shown = crate::admin::without_secrets(args);
-    let unix_us = node.now().0 * 1000;
-    node.monitors.show(unix_us, session.db, &from, &shown);
-}
-
 /// PING's reply to a RESP2 subscriber, who tells replies from messages by their shape.
 pub(crate) fn subscriber_pong(args: Args<'_>) -> Reply {
     let text = args.get(1).copied().unwrap_or_default();
@@ -251,7 +317,7 @@ fn run_entry(
     if !matches!(answer, Answer::Wait(Waiting::Keys { .. } | Waiting::Pause)) {
         let failed = matches!(&answer, Answer::Reply(Reply::Error(_)));
         let elapsed_us = scratch.tally.end(node, entry.id, began, failed);
-        tally::note_duration(node, &session.client, entry, args, elapsed_us);
+        tally::note_duration(node, &session.client, entry.row, args, elapsed_us);
     }
     answer
 }

@@ -8,7 +8,8 @@ use holdfast_engine::Reply;
 use holdfast_engine::command::Args;
 use holdfast_engine::time::DbIndex;
 
-use crate::session::Client;
+use crate::node::Node;
+use crate::session::{Client, Session};
 
 /// The clients that see every command.
 #[derive(Debug, Default)]
@@ -39,8 +40,26 @@ impl Monitors {
         self.count.store(clients.len(), Release);
     }
 
+    /// Shows a client's command, with its database as it is now.
+    pub(crate) fn show_client(&self, node: &Node, session: &Session, args: Args<'_>) {
+        let client = &session.client;
+        if client.is_unix {
+            let from = format!("unix:{}", client.addr.trim_end_matches(":0"));
+            self.show(node, session.db, &from, args);
+        } else {
+            self.show(node, session.db, &client.addr, args);
+        }
+    }
+
+    /// Shows a command that a script calls.
+    pub fn show_script(&self, node: &Node, db: DbIndex, args: Args<'_>) {
+        self.show(node, db, "lua", args);
+    }
+
     /// Shows a command: `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`.
-    pub fn show(&self, unix_us: i64, db: DbIndex, from: &str, args: Args<'_>) {
+    fn show(&self, node: &Node, db: DbIndex, from: &str, args: Args<'_>) {
+        let args = crate::admin::without_secrets(args);
+        let unix_us = node.now().0 * 1000;
         let mut line = format!(
             "{}.{:06} [{} {from}]",
             unix_us.div_euclid(1_000_000),

@@ -16,6 +16,10 @@ use crate::config::Settings;
 
 /// After so long a script, or a wait for a lock, no longer holds a worker thread.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(10);
+/// How long a thread is given to take the tasks over: long enough for one that wakes at once …
+pub(crate) const HAND_OVER_MIN: Duration = Duration::from_micros(500);
+/// … or, for a script that goes on and on, for one that waits for a processor.
+const HAND_OVER_MAX: Duration = Duration::from_millis(100);
 
 /// One running script, once it has run for a moment.
 #[derive(Debug, Default)]
@@ -38,7 +42,8 @@ pub struct Scripts {
 struct Current {
     since: Instant,
     running: Option<Arc<Running>>,
-    handed_over: bool,
+    /// When its thread's tasks are next offered to another thread.
+    hand_over_at: Duration,
 }
 
 thread_local! {
@@ -66,7 +71,11 @@ impl Scripts {
     pub(crate) fn progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
         CURRENT.with_borrow_mut(|place| match progress {
             ScriptProgress::Begin => {
-                *place = Some(Current { since: Instant::now(), running: None, handed_over: false });
+                *place = Some(Current {
+                    since: Instant::now(),
+                    running: None,
+                    hand_over_at: HAND_OVER_AFTER,
+                });
                 Ok(())
             }
             ScriptProgress::Running { instructions, wrote } => match place {
@@ -92,9 +101,11 @@ impl Scripts {
         wrote: bool,
     ) -> Result<(), CommandError> {
         let elapsed = current.since.elapsed();
-        if !current.handed_over && elapsed > HAND_OVER_AFTER {
-            current.handed_over = true;
-            hand_over();
+        if elapsed > current.hand_over_at {
+            // Whether another thread did take them cannot be asked, and on a busy machine it may
+            // come too late; so they are offered again, each time for longer.
+            hand_over((elapsed / 16).clamp(HAND_OVER_MIN, HAND_OVER_MAX));
+            current.hand_over_at = elapsed * 2;
         }
         let running = current.running.get_or_insert_with(|| {
             let running = Arc::new(Running::default());
@@ -135,7 +146,7 @@ impl Scripts {
         }
         // The wait sleeps in steps of a millisecond, so this is asked for about once per step.
         if waited_us > HAND_OVER_AFTER.as_micros() as u64 {
-            hand_over();
+            hand_over(HAND_OVER_MIN);
         }
         Ok(())
     }
@@ -165,13 +176,18 @@ impl Scripts {
     }
 }
 
-/// Gives this worker's other tasks to another thread, if this is a worker.
-pub(crate) fn hand_over() {
+/// Offers this worker's other tasks to another thread for so long, if this is a worker.
+pub(crate) fn hand_over(offer: Duration) {
+    // The sleep lets the other thread take the worker's place before this one would take it
+    // back.
+    hold_thread(offer);
+}
+
+/// Sleeps on this thread; if it is a worker, another takes its other tasks meanwhile.
+pub(crate) fn hold_thread(duration: Duration) {
     let multi_thread = tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if multi_thread {
-        // The moment's sleep lets the other thread take the worker's place before this one
-        // would take it back.
-        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_micros(500)));
+        tokio::task::block_in_place(|| std::thread::sleep(duration));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use foldhash::fast::FixedState;
-use holdfast_engine::command::{Args, Command, Handler};
+use holdfast_engine::command::{Args, Command, Handler, NAME_LEN_MAX, visible_name};
 use holdfast_engine::{CommandError, CommandResult, Reply};
 
 use super::waiting::Waiting;
@@ -29,6 +29,8 @@ pub struct Call<'a> {
 pub enum Answer {
     /// One reply.
     Reply(Reply),
+    /// One, with attributes before it for a client of RESP3.
+    Attributed(Vec<(Reply, Reply)>, Reply),
     /// Several, in order (SUBSCRIBE with several channels).
     Many(Vec<Reply>),
     /// A reply that comes later.
@@ -116,6 +118,8 @@ pub enum Run {
 pub struct Entry {
     /// Its row.
     pub row: &'static Command,
+    /// The name it goes by, in lower case: the row's own, unless `rename-command` says otherwise.
+    name: &'static str,
     /// `name` or `container|name`.
     pub full_name: String,
     /// Its place in the statistics.
@@ -146,9 +150,6 @@ pub struct Table {
     short: Box<[u16; SHORT_SLOTS]>,
     names: Vec<String>,
 }
-
-/// Longest command name; anything longer is unknown without a look.
-const NAME_LEN_MAX: usize = 32;
 
 /// Places for short names; a few hundred are taken.
 const SHORT_SLOTS: usize = 2048;
@@ -204,7 +205,7 @@ impl Table {
         let run =
             if matches!(row.handler, Handler::Container) { Run::Container } else { Run::Engine };
         let children = row.subcommands.iter().map(|row| self.engine_entry(row)).collect();
-        Entry { row, full_name, id, run, children, alone: None }
+        Entry { row, name: row.name, full_name, id, run, children, alone: None }
     }
 
     fn server_entry(&mut self, command: &'static ServerCommand) -> Entry {
@@ -216,6 +217,7 @@ impl Table {
                 // Lives as long as the table, which is never dropped.
                 alone = Some(&*Box::leak(Box::new(Entry {
                     row: &command.row,
+                    name: command.row.name,
                     full_name: full_name.clone(),
                     id,
                     run: Run::Server(run),
@@ -228,13 +230,18 @@ impl Table {
                 (Run::Container, rows.iter().map(|row| self.server_entry(row)).collect())
             }
         };
-        Entry { row: &command.row, full_name, id, run, children, alone }
+        let row = &command.row;
+        Entry { row, name: row.name, full_name, id, run, children, alone }
     }
 
-    fn add(&mut self, entry: Entry) {
-        let before = self.by_name.insert(entry.row.name.as_bytes(), self.entries.len());
-        assert!(before.is_none(), "Invariant: one row per command, not so {}", entry.row.name);
-        if let Some(word) = fold(entry.row.name.as_bytes()) {
+    fn add(&mut self, mut entry: Entry) {
+        let Some(name) = visible_name(entry.row.name, holdfast_engine::engine::renamed()) else {
+            return;
+        };
+        entry.name = name;
+        let before = self.by_name.insert(name.as_bytes(), self.entries.len());
+        assert!(before.is_none(), "Invariant: one row per command, not so {name}");
+        if let Some(word) = fold(name.as_bytes()) {
             let mut at = slot(word);
             while self.short[at] != 0 {
                 at = (at + 1) % SHORT_SLOTS;
@@ -244,7 +251,7 @@ impl Table {
         self.entries.push(entry);
     }
 
-    /// All entries, subcommands inside their containers.
+    /// All entries but those that were removed, subcommands inside their containers.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -265,7 +272,7 @@ impl Table {
         loop {
             let index = usize::from(self.short[at].checked_sub(1)?);
             let entry = &self.entries[index];
-            if entry.row.name.as_bytes().eq_ignore_ascii_case(name) {
+            if entry.name.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(entry);
             }
             at = (at + 1) % SHORT_SLOTS;

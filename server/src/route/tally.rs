@@ -1,10 +1,9 @@
 //! What one connection counts while it runs a batch, added to the node's counters at its end.
 
-use holdfast_engine::command::Args;
+use holdfast_engine::command::{Args, Command, Flags};
 use holdfast_engine::effects::Effects;
 use holdfast_engine::time::UnixMillis;
 
-use super::Entry;
 use crate::node::Node;
 use crate::observe::command_stats::Tracking;
 use crate::observe::slowlog::{self, Sender};
@@ -79,6 +78,12 @@ impl Tally {
         node.observe.commands.record(CommandId(id), elapsed_ns, outcome, tracking);
     }
 
+    /// The clock now, for [`Self::elapsed_ns`].
+    #[must_use]
+    pub fn now_ns(&self, node: &Node) -> u64 {
+        node.clock.monotonic_ns()
+    }
+
     /// Nanoseconds since a command began.
     #[must_use]
     pub fn elapsed_ns(&self, node: &Node, began_ns: u64) -> u64 {
@@ -139,18 +144,17 @@ impl Tally {
 
 /// Enters a slow command in SLOWLOG and LATENCY.
 #[inline]
-pub fn note_duration(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapsed_us: u64) {
+pub fn note_duration(node: &Node, client: &Client, row: &Command, args: Args<'_>, elapsed_us: u64) {
     let slow = slowlog::is_slow(node.settings.slowlog_log_slower_than_us(), elapsed_us);
     let threshold_ms = node.settings.latency_monitor_threshold_ms();
     if slow || (threshold_ms > 0 && elapsed_us >= threshold_ms * 1000) {
-        note_slow(node, client, entry, args, elapsed_us);
+        note_slow(node, client, row, args, elapsed_us);
     }
 }
 
 #[cold]
-fn note_slow(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapsed_us: u64) {
-    use holdfast_engine::command::Flags;
-    if !entry.row.flags.has(Flags::SKIP_SLOWLOG)
+fn note_slow(node: &Node, client: &Client, row: &Command, args: Args<'_>, elapsed_us: u64) {
+    if !row.flags.has(Flags::SKIP_SLOWLOG)
         && slowlog::is_slow(node.settings.slowlog_log_slower_than_us(), elapsed_us)
     {
         let name = client.names().name;
@@ -161,7 +165,7 @@ fn note_slow(node: &Node, client: &Client, entry: &Entry, args: Args<'_>, elapse
         node.observe.slowlog.record(len_max, unix_s, elapsed_us, &shown, sender);
     }
     let threshold_ms = node.settings.latency_monitor_threshold_ms();
-    let event = if entry.row.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+    let event = if row.flags.has(Flags::FAST) { "fast-command" } else { "command" };
     let unix_s = node.clock.now_ms() / 1000;
     node.observe.latency.record(threshold_ms, event, unix_s, elapsed_us / 1000);
 }

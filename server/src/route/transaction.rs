@@ -12,9 +12,10 @@ use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 
 use super::table::{Answer, Call, Entry, Run, ServerCommand, table};
-use super::{Scratch, deliver};
+use super::{Scratch, deliver, tally};
 use crate::commit;
 use crate::node::Node;
+use crate::session::tracking::Reads;
 use crate::session::{Queue, Session};
 
 /// `MULTI`: begins a transaction.
@@ -101,6 +102,11 @@ fn run_queue(
              memory > 'maxmemory'.",
         ));
     }
+    if let Some((client_id, Reads::Tracked)) = crate::session::tracking::caller() {
+        for (entry, args) in entries.iter().zip(&commands) {
+            super::track_reads(node, client_id, entry.row, args);
+        }
+    }
     let steps = steps_of(node, session.db, &entries, &commands);
     let context = commit::context(session.db, node.now(), session.touch);
     scratch.effects.want(deliver::wanted_events(node));
@@ -123,6 +129,7 @@ fn run_queue(
                 };
                 scratch.tally.lookups(outcome.hits, outcome.misses);
                 scratch.tally.record(node, entry.id, share_ns, outcome.reply.is_error());
+                tally::note_duration(node, &session.client, entry.row, args, share_ns / 1000);
                 if let Reply::Error(error) = &outcome.reply {
                     node.observe.errors.record(error);
                 }
@@ -133,18 +140,24 @@ fn run_queue(
                 });
             }
             Run::Server(run) => {
-                let mut call = Call { node, session, args, in_transaction: true };
-                match run(&mut call) {
-                    Answer::Reply(reply) => {
-                        scratch.tally.record(node, entry.id, 0, reply.is_error());
+                let began = scratch.tally.now_ns(node);
+                let answer = run(&mut Call { node, session, args, in_transaction: true });
+                let elapsed_ns = scratch.tally.elapsed_ns(node, began);
+                match answer {
+                    Answer::Reply(reply) | Answer::Attributed(_, reply) => {
+                        scratch.tally.record(node, entry.id, elapsed_ns, reply.is_error());
                         replies.push(reply);
                     }
                     Answer::Many(several) => replies.extend(several),
                     // Nothing waits inside EXEC.
                     Answer::Wait(_) => replies.push(Reply::Nil),
                 }
+                tally::note_duration(node, &session.client, entry.row, args, elapsed_ns / 1000);
             }
             Run::Container => {}
+        }
+        if node.monitors.any() && !entry.row.flags.has(Flags::ADMIN) {
+            node.monitors.show_client(node, session, args);
         }
     }
     scratch.tally.changes(&mut scratch.effects);

@@ -43,6 +43,11 @@ pub struct Shown {
     pub closing: AtomicBool,
     pub no_touch: AtomicBool,
     pub no_evict: AtomicBool,
+    pub tracking: AtomicBool,
+    pub broadcast: AtomicBool,
+    pub broken_redirect: AtomicBool,
+    /// The client its invalidations go to, 0 for none, -1 without tracking.
+    pub redir: AtomicI64,
     pub blocked: AtomicBool,
     /// Held up by CLIENT PAUSE, which CLIENT UNBLOCK does not end.
     pub paused: AtomicBool,
@@ -97,6 +102,7 @@ pub struct Client {
     outbox: Mutex<Outbox>,
     outbox_used: AtomicBool,
     killed: AtomicU8,
+    to_release: AtomicBool,
     unblock: Mutex<Option<Unblock>>,
     protocol_is_3: AtomicBool,
     /// Most bytes of messages that may wait; 0 for no limit. From client-output-buffer-limit pubsub.
@@ -141,12 +147,14 @@ impl Client {
             outbox: Mutex::default(),
             outbox_used: AtomicBool::new(false),
             killed: AtomicU8::new(0),
+            to_release: AtomicBool::new(false),
             unblock: Mutex::new(None),
             protocol_is_3: AtomicBool::new(false),
             push_limit_bytes: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
         };
         client.shown.multi.store(-1, Relaxed);
+        client.shown.redir.store(-1, Relaxed);
         client.shown.resp.store(2, Relaxed);
         client.shown.last_used_us.store(connected_us, Relaxed);
         client
@@ -188,6 +196,18 @@ impl Client {
         }
     }
 
+    /// Tells it to give back the buffer it reads into: it is idle.
+    pub fn release_buffer(&self) {
+        self.to_release.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was told to give its buffer back; once.
+    #[must_use]
+    pub fn is_to_release(&self) -> bool {
+        self.to_release.load(Relaxed) && self.to_release.swap(false, Acquire)
+    }
+
     /// Notes that its task waits, so that what others do wakes it.
     pub fn register(&self, context: &Context<'_>) {
         self.waker.register(context.waker());
@@ -225,6 +245,16 @@ impl Client {
         let mut out = Vec::new();
         encode_into(reply, self.protocol(), &mut out);
         self.push_bytes(out.into());
+    }
+
+    /// Queues an invalidation. In RESP2 it needs a client that others redirect theirs to, and
+    /// that listens.
+    pub fn push_invalidation(&self, message: &Arc<PushMessage>, redirected: bool) {
+        let protocol = self.protocol();
+        let listens = || self.shown.sub.load(Relaxed) + self.shown.psub.load(Relaxed) > 0;
+        if protocol == Protocol::Resp3 || redirected && listens() {
+            self.push_bytes(message.encoded(protocol).clone());
+        }
     }
 
     /// Takes the messages that wait.
@@ -293,7 +323,10 @@ impl Client {
     /// Whether others have done anything that its task must see.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.has_pushes() || self.killed() != Kill::No || self.is_unblocked()
+        self.has_pushes()
+            || self.killed() != Kill::No
+            || self.is_unblocked()
+            || self.to_release.load(Relaxed)
     }
 
     /// Sets CLIENT NO-EVICT.

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod registry;
+pub mod tracking;
 
 use std::sync::Arc;
 
@@ -61,6 +62,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Whether its looks at keys count as uses.
     pub touch: Touch,
+    /// What CLIENT TRACKING chose, if it tracks.
+    pub tracking: Option<Box<tracking::Choice>>,
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// Whether every command of the server is sent to it.
@@ -88,6 +91,7 @@ impl Session {
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
             touch: Touch::Counts,
+            tracking: None,
             subscriptions,
             monitor: false,
             readonly: false,
@@ -130,6 +134,11 @@ impl Session {
         shown.ssub.store(self.subscriptions.shard_count(), Relaxed);
         shown.monitor.store(self.monitor, Relaxed);
         shown.closing.store(self.closing, Relaxed);
+        let tracking = self.tracking.as_deref();
+        shown.tracking.store(tracking.is_some(), Relaxed);
+        let broadcast = tracking.is_some_and(|choice| choice.mode == tracking::Mode::Broadcast);
+        shown.broadcast.store(broadcast, Relaxed);
+        shown.redir.store(tracking::Choice::redirection(tracking), Relaxed);
         shown.no_touch.store(self.touch == Touch::Leaves, Relaxed);
     }
 }

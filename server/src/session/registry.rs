@@ -49,6 +49,13 @@ impl Registry {
         self.clients.get(&id).map(|entry| Arc::clone(&entry))
     }
 
+    /// Visits all clients, in no order.
+    pub fn each(&self, mut visit: impl FnMut(&Arc<Client>)) {
+        for entry in self.clients.iter() {
+            visit(entry.value());
+        }
+    }
+
     /// All clients, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Client>> {

@@ -13,18 +13,21 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         }
     };
     let scripting = command.group == Group::Scripting;
-    when(
-        command.group == Group::Generic && !command.keys.is_empty() || flags.has(Flags::KEYSPACE),
-        "@keyspace",
-    );
+    let collections = flags.has(Flags::COLLECTIONS);
+    let generic = command.group == Group::Generic && !command.keys.is_empty() && !collections;
+    when(generic || flags.has(Flags::KEYSPACE), "@keyspace");
     when(flags.has(Flags::READONLY) && !scripting, "@read");
     when(flags.has(Flags::WRITE) && !scripting, "@write");
+    for name in ["@set", "@sortedset", "@list"] {
+        when(collections, name);
+    }
     match command.group {
         Group::Set => when(true, "@set"),
         Group::SortedSet => when(true, "@sortedset"),
         Group::List => when(true, "@list"),
         Group::Hash => when(true, "@hash"),
         Group::String => when(true, "@string"),
+        Group::Bitmap => when(true, "@bitmap"),
         Group::Lock => when(true, "@lock"),
         _ => {}
     }

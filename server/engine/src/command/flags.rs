@@ -71,6 +71,8 @@ flags! {
     KEYSPACE = 23, "";
     /// Depends on the order of unordered data: a script may not write after it in a cluster.
     UNORDERED = 24, "";
+    /// Belongs to `@set`, `@sortedset` and `@list` though its group is another; ours alone.
+    COLLECTIONS = 25, "";
 }
 
 impl Flags {

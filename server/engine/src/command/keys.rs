@@ -9,6 +9,8 @@ pub enum Begin {
     Index(usize),
     /// After this keyword, searched from this argument on.
     Keyword(&'static str, usize),
+    /// At the argument that this function finds: what COMMAND INFO calls `unknown`.
+    Unknown(fn(Args<'_>) -> Option<usize>),
 }
 
 /// How the keys go on from the beginning.
@@ -109,6 +111,13 @@ impl KeySpec {
         Self { begin: Begin::Index(first), find: Find::Range { last, step, limit: 0 }, access }
     }
 
+    /// The one key, if any, at the argument that `find` knows.
+    #[must_use]
+    pub const fn unknown(find: fn(Args<'_>) -> Option<usize>, access: Access) -> Self {
+        let one = Find::Range { last: 0, step: 1, limit: 0 };
+        Self { begin: Begin::Unknown(find), find: one, access }
+    }
+
     /// A count at argument `at`, its keys right behind it.
     #[must_use]
     pub const fn counted(at: usize, access: Access) -> Self {
@@ -129,6 +138,9 @@ pub enum Scope {
     Db,
     /// Those of its keys; but every shard if any argument after the keys spells `DB` (COPY).
     KeysUnlessDb,
+    /// Those of its keys; but every shard of the selected database if any argument after the
+    /// first key spells `BY`, `GET` or `STORE` (SORT): those name keys by their content.
+    KeysUnlessPatterns,
 }
 
 /// Why the keys of a command cannot be told.
@@ -230,7 +242,7 @@ impl Command {
     pub fn has_movable_keys(&self) -> bool {
         self.flags.has(Flags::MOVABLE_KEYS)
             || self.keys.iter().any(|spec| {
-                matches!(spec.find, Find::Count { .. }) || matches!(spec.begin, Begin::Keyword(..))
+                matches!(spec.find, Find::Count { .. }) || !matches!(spec.begin, Begin::Index(_))
             })
     }
 }
@@ -245,6 +257,7 @@ fn begin_of(begin: Begin, args: Args<'_>) -> Option<usize> {
             .find(|(_, arg)| arg.eq_ignore_ascii_case(word.as_bytes()))
             .map(|(index, _)| index + 1)
             .filter(|index| *index < args.len()),
+        Begin::Unknown(find) => find(args).filter(|index| *index < args.len()),
     }
 }
 

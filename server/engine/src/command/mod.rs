@@ -16,7 +16,7 @@ pub use acl::categories;
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
 pub use syntax::{Argument, ArgumentKind, parse_syntax};
-pub use table::CommandTable;
+pub use table::{CommandTable, NAME_LEN_MAX, Renamed, visible_name};
 
 use crate::effects::Effects;
 use crate::engine::{Engine, ScriptError};
@@ -55,6 +55,8 @@ pub enum Handler {
 pub enum Group {
     /// `string`
     String,
+    /// `bitmap`: strings as arrays of bits.
+    Bitmap,
     /// `generic`: any key.
     Generic,
     /// `hash`
@@ -87,6 +89,7 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::Bitmap => "bitmap",
             Self::Generic => "generic",
             Self::Hash => "hash",
             Self::List => "list",

@@ -182,6 +182,7 @@ fn run(
         script,
         read_only,
         may_exceed_memory: flags.is_some_and(|flags| flags.allow_oom),
+        followed: host.follows_scripts(),
         published: false,
         unordered: false,
         starts_again: false,
@@ -207,6 +208,8 @@ struct ScriptCaller<'a, 'k> {
     script: &'a Script,
     read_only: bool,
     may_exceed_memory: bool,
+    /// The host wants to know of every call.
+    followed: bool,
     /// A message was published: the script can no longer start again unseen.
     published: bool,
     /// It was told something that may come in another order on another node.
@@ -256,6 +259,9 @@ impl ScriptCaller<'_, '_> {
         }
         self.hold_what_it_needs(row, args)?;
         self.published |= row.flags.has(Flags::PUBSUB);
+        if self.followed {
+            self.view.host().script_calls(row, self.view.db(), args);
+        }
         let reply = self.engine.call_in_view(row, args, self.view, self.effects);
         // A blocking command only tries inside a script.
         self.effects.wait = None;

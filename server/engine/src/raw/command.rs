@@ -43,6 +43,8 @@ unsafe fn command(state: *mut lua_State) -> bool {
         if !perform(state, shared) {
             raise_kill(state);
         }
+        // The arguments, which may be as many as the stack holds, make way for the reply.
+        ffi::lua_settop(state, 0);
         let reply = &*shared.reply.as_ptr().cast_const();
         push_reply(state, reply, shared.resp3.get());
         let is_error = matches!(reply, Reply::Error(_));

@@ -19,10 +19,13 @@ local function raising_library(library)
     return result
 end
 
--- Read-only views. The map is strong: views live as long as the interpreter.
+-- Read-only views. The map is strong: views live as long as the interpreter. `shown` is what
+-- getmetatable answers.
 local real_of = {}
-local function readonly(real)
-    local view = setmetatable({}, { __index = real, __newindex = raw.readonly, __metatable = false })
+local function readonly(real, shown)
+    local view = setmetatable({}, {
+        __index = real, __newindex = raw.readonly, __metatable = shown or false,
+    })
     real_of[view] = real
     return view
 end
@@ -149,6 +152,6 @@ string_meta.__index = string
 string_meta.__metatable = readonly({ __index = globals.string })
 
 setmetatable(globals, { __index = raw.no_global })
-local visible = readonly(globals)
+local visible = readonly(globals, readonly({ __index = raw.no_global }))
 globals._G = visible
 return visible

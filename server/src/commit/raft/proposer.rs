@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a connection submits, and whom to tell what it came to: one outcome per proposal.
 #[derive(Debug)]
-pub struct Submission {
+pub(super) struct Submission {
     /// The proposals.
     pub items: Items,
     /// Told once.

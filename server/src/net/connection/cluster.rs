@@ -219,7 +219,7 @@ impl Connection {
 
     fn note(&self, args: &[&[u8]]) {
         if self.node.monitors.any() {
-            route::show_to_monitors(&self.node, &self.session, args);
+            self.node.monitors.show_client(&self.node, &self.session, args);
         }
     }
 

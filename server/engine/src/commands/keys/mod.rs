@@ -7,4 +7,5 @@ pub mod dump;
 pub mod expire;
 pub mod object;
 pub mod rename;
+pub mod sort;
 pub mod ttl;

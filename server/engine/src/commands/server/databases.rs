@@ -2,7 +2,7 @@
 
 use crate::command::options::{database, is};
 use crate::command::{Args, Command, Flags, Group, Scope};
-use crate::effects::Effects;
+use crate::effects::{Effects, Notice};
 use crate::error::CommandError;
 use crate::keyspace::View;
 use crate::reply::{CommandResult, Reply};
@@ -22,6 +22,7 @@ fn flushdb(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comman
     check_mode(args)?;
     let removed = view.clear_db(effects);
     effects.changed(removed as u64);
+    effects.notices.push(Notice::Flushed);
     Ok(Reply::Ok)
 }
 
@@ -35,6 +36,7 @@ fn flushall(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comma
         effects.changed(removed as u64);
     }
     view.select(selected);
+    effects.notices.push(Notice::Flushed);
     Ok(Reply::Ok)
 }
 

@@ -267,7 +267,7 @@ pub const ROWS: &[Command] = &[
         ),
     Command::write("bzpopmin", -3, Group::SortedSet, bzpopmin)
         .keys(KEYS_BEFORE_TIMEOUT)
-        .flags(Flags::NOSCRIPT.with(Flags::BLOCKING).with(Flags::FAST))
+        .flags(Flags::BLOCKING.with(Flags::FAST))
         .doc(
             "5.0.0",
             "O(log(N)) with N being the number of elements in the sorted set.",
@@ -276,7 +276,7 @@ pub const ROWS: &[Command] = &[
         ),
     Command::write("bzpopmax", -3, Group::SortedSet, bzpopmax)
         .keys(KEYS_BEFORE_TIMEOUT)
-        .flags(Flags::NOSCRIPT.with(Flags::BLOCKING).with(Flags::FAST))
+        .flags(Flags::BLOCKING.with(Flags::FAST))
         .doc(
             "5.0.0",
             "O(log(N)) with N being the number of elements in the sorted set.",

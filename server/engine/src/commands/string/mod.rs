@@ -1,8 +1,11 @@
-//! Strings: bytes, or numbers that count.
+//! Strings: bytes, or numbers that count, or bits.
 //!
 //! `basic` also holds how a string's record is read; the other files build on it.
 
 pub mod basic;
+pub mod bitfield;
+pub mod bitop;
+pub mod bits;
 pub mod conditional;
 pub mod counter;
 pub mod lcs;

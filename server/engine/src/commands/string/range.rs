@@ -13,7 +13,7 @@ use crate::reply::{CommandResult, Reply};
 use crate::value::Object;
 
 /// The length of a string of `len` bytes with `more` added.
-fn grown(view: &View<'_>, len: usize, more: usize) -> Result<usize, CommandError> {
+pub(super) fn grown(view: &View<'_>, len: usize, more: usize) -> Result<usize, CommandError> {
     len.checked_add(more)
         .filter(|total| {
             i64::try_from(*total).is_ok_and(|n| n <= view.limits().proto_max_bulk_len())
@@ -30,7 +30,7 @@ fn long_string(record: &mut Record) -> Option<&mut Vec<u8>> {
 }
 
 /// Changes a string that is there by `work`, its expiry untouched. `len` is how long it will be.
-fn rewrite(
+pub(super) fn rewrite(
     view: &mut View<'_>,
     key: &[u8],
     len: usize,
