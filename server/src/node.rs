@@ -70,6 +70,8 @@ pub struct Node {
     pub scripts: Scripts,
     /// Whether expired keys are removed without being looked at (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: std::sync::atomic::AtomicBool,
+    /// Whether scripts may call DEBUG (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub debug_in_scripts: std::sync::atomic::AtomicBool,
     /// When it started, Unix seconds.
     pub started_unix_s: u64,
     /// A name of 40 hex digits that no other run bears.
@@ -112,6 +114,7 @@ impl Node {
             pause: Pause::default(),
             scripts: Scripts::new(Arc::clone(&settings)),
             active_expire: std::sync::atomic::AtomicBool::new(true),
+            debug_in_scripts: std::sync::atomic::AtomicBool::new(false),
             run_id: random_hex(40),
             changes: AtomicU64::new(0),
             connected: AtomicUsize::new(0),

@@ -431,11 +431,12 @@ impl Engine {
         self.look_at(db, key, now, memory_len)
     }
 
-    /// What DEBUG OBJECT tells of a live key.
+    /// What DEBUG OBJECT tells of a key, even if it has expired and still stands.
     #[must_use]
     pub fn describe(&self, db: DbIndex, key: &[u8], now: UnixMillis) -> Option<Description> {
         let clock = Context::at(now, 0).access_clock();
-        self.look_at(db, key, now, |record| Description {
+        let never = UnixMillis(i64::MIN);
+        self.look_at(db, key, never, |record| Description {
             encoding: crate::commands::keys::object::encoding_of(record),
             memory_len: memory_len(record),
             access: record.access(),

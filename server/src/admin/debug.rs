@@ -7,6 +7,7 @@ use holdfast_engine::command::{Args, Command, Flags, Group};
 use holdfast_engine::value::number::parse_f64;
 use holdfast_engine::{Blob, CommandError, Reply};
 
+use crate::node::Node;
 use crate::route::{Answer, Call, ServerCommand, Waiting};
 
 /// Longest DEBUG SLEEP: a day.
@@ -44,9 +45,11 @@ fn debug(call: &mut Call<'_>) -> Answer {
         (b"error", [text]) => CommandError::new(String::from_utf8_lossy(text).into_owned()).into(),
         (b"protocol", [what]) => protocol(what),
         (b"change-repl-id" | b"jmap", []) if args[1].len() > 4 => Reply::Ok.into(),
-        (b"quicklist-packed-threshold" | b"set-disable-deny-scripts" | b"replicate", [_]) => {
+        (b"set-disable-deny-scripts", [on]) => {
+            call.node.debug_in_scripts.store(*on != b"0", Relaxed);
             Reply::Ok.into()
         }
+        (b"quicklist-packed-threshold" | b"replicate", [_]) => Reply::Ok.into(),
         (b"reload" | b"loadaof", _) => {
             CommandError::known("ERR Holdfast cannot save its data set in memory mode").into()
         }
@@ -61,6 +64,23 @@ fn debug(call: &mut Call<'_>) -> Answer {
             ))
             .into()
         }
+    }
+}
+
+/// What a script may call of DEBUG once DEBUG SET-DISABLE-DENY-SCRIPTS has allowed it.
+pub(crate) fn from_script(node: &Node, args: Args<'_>) -> Option<Reply> {
+    if !node.debug_in_scripts.load(Relaxed) {
+        return None;
+    }
+    let answer = match (args[1].to_ascii_lowercase().as_slice(), &args[2..]) {
+        (b"protocol", [what]) => protocol(what),
+        (b"sleep", [seconds]) => sleep(seconds, true),
+        _ => return None,
+    };
+    match answer {
+        // Scripts see no attributes.
+        Answer::Reply(reply) | Answer::Attributed(_, reply) => Some(reply),
+        _ => None,
     }
 }
 
@@ -100,9 +120,10 @@ fn object(call: &Call<'_>, key: &[u8]) -> Answer {
 }
 
 fn digest_values(call: &Call<'_>, keys: Args<'_>) -> Answer {
-    let now = call.node.now();
+    let (engine, db, now) = (&call.node.engine, call.session.db, call.node.now());
     let digests = keys.iter().map(|key| {
-        let digest = call.node.engine.describe(call.session.db, key, now);
+        let live = engine.group_of(db, key, now);
+        let digest = live.and_then(|_| engine.describe(db, key, now));
         Reply::Simple(digest_text(digest.map_or(0, |seen| seen.digest)).into())
     });
     Reply::Array(digests.collect()).into()

@@ -23,12 +23,15 @@ use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
 use crate::resp::Protocol;
 use crate::route::deliver;
-use crate::route::scripts::{HAND_OVER_MIN, hand_over};
+use crate::route::scripts::hold_thread;
 use crate::session::{Client, ReplyMode, Session};
 
 /// A script stops after so many instructions at the latest: every member runs it, one after the
 /// other entry.
 const INSTRUCTION_LIMIT_MAX: u64 = 1_000_000_000;
+/// A long script that is applied sleeps for so long now and then, so that another thread takes its
+/// worker's other tasks.
+const OFFER: Duration = Duration::from_micros(500);
 /// A planned hand-over takes at most so long before the process ends anyway.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -63,7 +66,7 @@ impl Surroundings for Here {
     }
 
     fn hand_over(&self) {
-        hand_over(HAND_OVER_MIN);
+        hold_thread(OFFER);
     }
 
     fn monotonic_us(&self) -> u64 {

@@ -47,5 +47,10 @@ pub fn script_calls_server(node: &Node, args: Args<'_>) -> Option<Reply> {
         let text = crate::admin::info::text(node, &args[1..]);
         return Some(Reply::Verbatim(text.into()));
     }
+    if entry.row.name == "debug"
+        && let Some(reply) = crate::admin::debug::from_script(node, args)
+    {
+        return Some(reply);
+    }
     Some(Reply::error(CommandError::known("ERR This Redis command is not allowed from script")))
 }

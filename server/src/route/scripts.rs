@@ -17,7 +17,7 @@ use crate::config::Settings;
 /// After so long a script, or a wait for a lock, no longer holds a worker thread.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(10);
 /// How long a thread is given to take the tasks over: long enough for one that wakes at once …
-pub(crate) const HAND_OVER_MIN: Duration = Duration::from_micros(500);
+const HAND_OVER_MIN: Duration = Duration::from_micros(500);
 /// … or, for a script that goes on and on, for one that waits for a processor.
 const HAND_OVER_MAX: Duration = Duration::from_millis(100);
 
@@ -104,7 +104,7 @@ impl Scripts {
         if elapsed > current.hand_over_at {
             // Whether another thread did take them cannot be asked, and on a busy machine it may
             // come too late; so they are offered again, each time for longer.
-            hand_over((elapsed / 16).clamp(HAND_OVER_MIN, HAND_OVER_MAX));
+            hold_thread((elapsed / 16).clamp(HAND_OVER_MIN, HAND_OVER_MAX));
             current.hand_over_at = elapsed * 2;
         }
         let running = current.running.get_or_insert_with(|| {
@@ -146,7 +146,7 @@ impl Scripts {
         }
         // The wait sleeps in steps of a millisecond, so this is asked for about once per step.
         if waited_us > HAND_OVER_AFTER.as_micros() as u64 {
-            hand_over(HAND_OVER_MIN);
+            hold_thread(HAND_OVER_MIN);
         }
         Ok(())
     }
@@ -176,14 +176,8 @@ impl Scripts {
     }
 }
 
-/// Offers this worker's other tasks to another thread for so long, if this is a worker.
-pub(crate) fn hand_over(offer: Duration) {
-    // The sleep lets the other thread take the worker's place before this one would take it
-    // back.
-    hold_thread(offer);
-}
-
-/// Sleeps on this thread; if it is a worker, another takes its other tasks meanwhile.
+/// Sleeps on this thread; if it is a worker, another takes its other tasks meanwhile, and keeps
+/// them if it came to that before the sleep was over.
 pub(crate) fn hold_thread(duration: Duration) {
     let multi_thread = tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);

@@ -6,6 +6,7 @@ use super::find;
 use crate::command::options::{Options, integer, is};
 use crate::command::{Access, Args, Command, Group, KeySpec};
 use crate::commands::keys::browse::parse_cursor;
+use crate::commands::set::random::{REPETITIONS_DIFFER, repeated};
 use crate::error::CommandError;
 use crate::keyspace::View;
 use crate::reply::{BulkList, CommandResult, Reply};
@@ -150,15 +151,11 @@ fn draw_distinct(view: &View<'_>, len: usize, count: usize) -> Vec<usize> {
     drawn
 }
 
-/// Draws as HRANDFIELD's count asks: up to as many different places, or, if negative, exactly
-/// as many with repeats.
-fn draw(view: &View<'_>, places: &Places, count: i64) -> Vec<usize> {
+/// Draws as HRANDFIELD's positive count asks: up to `wanted` different places.
+fn draw(view: &View<'_>, places: &Places, wanted: usize) -> Vec<usize> {
     let len = places.len();
-    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     let numbers = if len == 0 || wanted == 0 {
         Vec::new()
-    } else if count < 0 {
-        (0..wanted).map(|_| view.random_below(len)).collect()
     } else if wanted >= len {
         (0..len).collect()
     } else {
@@ -209,20 +206,35 @@ fn hrandfield(view: &View<'_>, args: Args<'_>) -> CommandResult {
         let field = place.and_then(|place| hash.at(place, now));
         return Ok(field.map_or(Reply::Nil, |(field, _)| field.reply()));
     };
-    let drawn = draw(view, &places, count);
     let mut pairs = Vec::new();
     let mut fields = BulkList::default();
     let mut tell = |(field, value): (Entry<'_>, Entry<'_>)| match wish.halves {
-        Halves::Both => pairs.push((field.reply(), value.reply())),
-        _ => field.push_to(&mut fields),
+        Halves::Both => {
+            pairs.push((field.reply(), value.reply()));
+            field.text_len() + value.text_len()
+        }
+        _ => {
+            field.push_to(&mut fields);
+            field.text_len()
+        }
     };
-    if hash.is_compact() && drawn.len() > 1 {
+    let mut all = Vec::new();
+    if hash.is_compact() && count.unsigned_abs() > 1 {
         // Every look by place would walk the hash; walk it once instead.
-        let mut all = Vec::with_capacity(hash.stored_len());
         hash.each_stored(|field, value| all.push((field, value)));
-        drawn.into_iter().for_each(|place| tell(all[place]));
+    }
+    let mut tell_place = |place: usize| match all.get(place) {
+        Some(pair) => tell(*pair),
+        None => hash.at(place, now).map_or(0, &mut tell),
+    };
+    if count < 0 {
+        if places.len() > 0 {
+            repeated(view, places.len(), count, |nth| tell_place(places.nth(nth)))?;
+        }
     } else {
-        drawn.into_iter().filter_map(|place| hash.at(place, now)).for_each(tell);
+        draw(view, &places, count.unsigned_abs() as usize).into_iter().for_each(|place| {
+            tell_place(place);
+        });
     }
     Ok(match wish.halves {
         Halves::Both => Reply::Pairs(pairs),
@@ -263,5 +275,6 @@ pub const ROWS: &[Command] = &[
         "O(N) where N is the number of fields returned",
         "key [count [WITHVALUES]]",
         "Returns one or more random fields from a hash.",
-    ),
+    )
+    .differs(REPETITIONS_DIFFER),
 ];

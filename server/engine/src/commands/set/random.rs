@@ -38,6 +38,39 @@ pub(crate) fn positive_count(text: &[u8]) -> Result<usize, CommandError> {
     usize::try_from(count).map_err(|_| CommandError::NOT_POSITIVE)
 }
 
+/// Replies are built whole: a negative count, which no collection limits, may ask for at most so
+/// many elements …
+const REPETITIONS_MAX: u64 = 4 << 20;
+/// … and of so many bytes.
+const REPEATED_LEN_MAX: usize = 512 << 20;
+/// What COMPATIBILITY.md says of it.
+pub(crate) const REPETITIONS_DIFFER: &str = "a negative count asks for at most 4,194,304 elements";
+
+/// Calls `push` with the indices below `len` that a negative count draws; it returns the length
+/// of the element there.
+///
+/// # Errors
+/// `ERR value is out of range` for more than a reply may hold.
+pub(crate) fn repeated(
+    view: &View<'_>,
+    len: usize,
+    count: i64,
+    mut push: impl FnMut(usize) -> usize,
+) -> Result<(), CommandError> {
+    let wanted = count.unsigned_abs();
+    if wanted > REPETITIONS_MAX {
+        return Err(CommandError::OUT_OF_RANGE);
+    }
+    let mut bytes = 0;
+    for _ in 0..wanted {
+        bytes += push(view.random_below(len));
+        if bytes > REPEATED_LEN_MAX {
+            return Err(CommandError::OUT_OF_RANGE);
+        }
+    }
+    Ok(())
+}
+
 /// `count` distinct indices below `len`, which must be at least as much; in random order only as
 /// far as the draw leaves them so.
 pub(crate) fn sample(view: &View<'_>, len: usize, count: usize) -> Vec<usize> {
@@ -173,14 +206,18 @@ fn srandmember(view: &View<'_>, args: Args<'_>) -> CommandResult {
     }
     let mut list = BulkList::with_capacity(wanted, 16);
     let mut push = |index| {
+        let before = list.packed_len();
         if let Some(member) = set.get(index) {
             member.push_to(&mut list);
         }
+        list.packed_len() - before
     };
     if count < 0 {
-        (0..wanted).for_each(|_| push(view.random_below(len)));
+        repeated(view, len, count, push)?;
     } else {
-        sample(view, len, wanted).into_iter().for_each(push);
+        sample(view, len, wanted).into_iter().for_each(|index| {
+            push(index);
+        });
     }
     Ok(Reply::Bulks(list))
 }
@@ -203,5 +240,5 @@ pub const ROWS: &[Command] = &[
             "Without the count argument O(1), otherwise O(N) where N is the absolute value of the passed count.",
             "key [count]",
             "Get one or multiple random members from a set",
-        ),
+        ).differs(REPETITIONS_DIFFER),
 ];

@@ -246,3 +246,21 @@ fn the_same_proposals_end_in_the_same_state() {
     let [one, two] = benches.map(|bench| bench.engine.keyspace().digest(bench.now));
     assert_eq!(one, two);
 }
+
+#[test]
+fn repetitions_are_bounded() {
+    let mut bench = Bench::new();
+    bench.check(&[("SADD s a", "1"), ("ZADD z 1 a", "1"), ("HSET h a 1", "1")]);
+    for (command, key) in [("SRANDMEMBER", "s"), ("ZRANDMEMBER", "z"), ("HRANDFIELD", "h")] {
+        for count in ["-4194305", "-4611686018427387903", "-9223372036854775807"] {
+            let reply = bench.show(&format!("{command} {key} {count}"));
+            assert_eq!(reply, "-ERR value is out of range", "{command} {count}");
+            assert_eq!(bench.show(&format!("{command} none {count}")), "[]");
+        }
+        assert_eq!(bench.show(&format!("{command} {key} -3")), "[\"a\" \"a\" \"a\"]");
+    }
+    // Few, but large.
+    let large = "x".repeat(1 << 20);
+    bench.run(&["SADD", "large", &large]);
+    assert_eq!(bench.show("SRANDMEMBER large -600"), "-ERR value is out of range");
+}

@@ -3,7 +3,7 @@
 use super::{Run, sorted_set_at};
 use crate::command::options::is;
 use crate::command::{Access, Args, Command, Group, KeySpec};
-use crate::commands::set::random::{sample, signed_count};
+use crate::commands::set::random::{REPETITIONS_DIFFER, repeated, sample, signed_count};
 use crate::error::CommandError;
 use crate::keyspace::View;
 use crate::reply::{BulkList, CommandResult, Reply};
@@ -41,18 +41,20 @@ fn zrandmember(view: &View<'_>, args: Args<'_>) -> CommandResult {
     }
     let (mut members, mut pairs) = (BulkList::default(), Vec::new());
     let mut push = |rank| {
-        if let Some((member, score)) = set.get(rank) {
-            if with_scores {
-                pairs.push((member.reply(), Reply::Double(score)));
-            } else {
-                member.push_to(&mut members);
-            }
+        let Some((member, score)) = set.get(rank) else { return 0 };
+        if with_scores {
+            pairs.push((member.reply(), Reply::Double(score)));
+        } else {
+            member.push_to(&mut members);
         }
+        member.text_len()
     };
     if count < 0 {
-        (0..wanted).for_each(|_| push(view.random_below(len)));
+        repeated(view, len, count, push)?;
     } else {
-        sample(view, len, wanted).into_iter().for_each(push);
+        sample(view, len, wanted).into_iter().for_each(|rank| {
+            push(rank);
+        });
     }
     Ok(if with_scores { Reply::Pairs(pairs) } else { Reply::Bulks(members) })
 }
@@ -65,4 +67,5 @@ pub const ROWS: &[Command] = &[Command::read("zrandmember", -2, Group::SortedSet
         "O(N) where N is the number of members returned",
         "key [count [WITHSCORES]]",
         "Returns one or more random members from a sorted set.",
-    )];
+    )
+    .differs(REPETITIONS_DIFFER)];
