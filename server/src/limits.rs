@@ -30,6 +30,14 @@ pub(crate) fn keep(node: &Arc<Node>) {
         }
         Ok(())
     });
+    if node.log_time().is_some() {
+        // A value's form decides the order of its elements, and so what SPOP takes: members of a
+        // cluster must have the same limits, and have the engine's own.
+        node.config.on_change(ENGINE_LIMITS, |_| {
+            Err("it is the same for all members of a cluster and cannot be changed".to_owned())
+        });
+        return;
+    }
     hand_over(node, &node.settings);
     let weak = Arc::downgrade(node);
     node.config.on_change(ENGINE_LIMITS, move |settings| {

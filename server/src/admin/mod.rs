@@ -2,6 +2,7 @@
 
 pub mod client;
 mod client_list;
+pub mod cluster;
 pub mod command;
 pub mod compatibility;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod connection;
 pub mod debug;
 mod help_texts;
 pub mod info;
+pub mod raft;
 pub mod reports;
 pub mod script;
 pub mod server;

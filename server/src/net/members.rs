@@ -102,6 +102,13 @@ impl Surroundings for Here {
 pub async fn start(node: &Arc<Node>) -> Result<(), StartError> {
     let settings = &node.settings;
     let Some(applied) = node.log_time() else { return Ok(()) };
+    if !node.config.renamed_commands().is_empty() {
+        return Err(StartError::Refused(
+            "'rename-command' cannot be used with 'raft yes': scripts see the new names, and must \
+             do the same on every member"
+                .into(),
+        ));
+    }
     let secret = Secret::new(&settings.raft_secret());
     let raft_port = match settings.raft_port() {
         0 => settings.port().checked_add(10_000).ok_or_else(|| {
@@ -121,6 +128,7 @@ pub async fn start(node: &Arc<Node>) -> Result<(), StartError> {
         announce,
         election_timeout_ms: settings.raft_election_timeout_ms(),
         seed: crate::node::seed(settings)?,
+        databases: settings.databases(),
     };
     let listeners = bind(node, raft_port, &secret)?;
     let here = Arc::new(Here(Arc::clone(node)));
@@ -205,6 +213,8 @@ pub fn encode_session(session: &Session) -> Vec<u8> {
     out.push(u8::from(session.authenticated));
     out.push(u8::from(session.touch == Touch::Leaves));
     out.push(u8::from(session.reply_mode == ReplyMode::Off));
+    out.push(u8::from(session.moves));
+    out.push(session.hops + 1);
     let names = session.client.names();
     for text in [session.client.addr.as_bytes(), &names.name, &names.lib_name, &names.lib_ver] {
         put_bytes(&mut out, text);
@@ -220,6 +230,8 @@ fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malfor
     let authenticated = from.u8("authenticated")? == 1;
     let leaves = from.u8("touch")? == 1;
     let silent = from.u8("reply mode")? == 1;
+    let moves = from.u8("mode")? == 1;
+    let hops = from.u8("hops")?;
     let addr = from.text("address")?;
     let name = from.bytes("name")?.to_vec();
     let lib_name = from.bytes("library")?.to_vec();
@@ -252,7 +264,8 @@ fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malfor
             session.reply_mode = if silent { ReplyMode::Off } else { ReplyMode::On };
             session.protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
             session.client.set_protocol(session.protocol);
-            session.passed_on = true;
+            session.moves = moves;
+            session.hops = hops;
             session.publish();
         });
         connection.run().await;

@@ -5,25 +5,61 @@
 
 use std::sync::Arc;
 
-use holdfast_engine::command::{Args, Flags, Handler};
+use holdfast_engine::command::{Access, Args, Flags, Handler};
 use holdfast_engine::context::Context;
 use holdfast_engine::engine::Watch;
 use holdfast_engine::script::Sha;
 use holdfast_engine::time::UnixMillis;
 use holdfast_engine::{CommandError, Reply};
 
+use super::slots::slot_of;
 use super::table::{Entry, Run, table};
 use super::{Scratch, deliver};
 use crate::commit;
+use crate::commit::raft::RaftNode;
 use crate::commit::raft::batch::Items;
 use crate::node::Node;
+use crate::session::tracking::Reads;
 use crate::session::{Queue, Session};
+
+/// The server's commands about clients: where these are served, but for who asked for READONLY.
+const OF_CLIENTS: &[&str] = &[
+    "client|caching",
+    "client|getredir",
+    "client|id",
+    "client|info",
+    "client|kill",
+    "client|list",
+    "client|no-evict",
+    "client|pause",
+    "client|tracking",
+    "client|trackinginfo",
+    "client|unblock",
+    "client|unpause",
+    "monitor",
+];
+
+/// The server's commands about one node: not for whoever was passed on to another.
+const OF_ONE_NODE: &[&str] = &[
+    "shutdown",
+    "debug",
+    "save",
+    "bgsave",
+    "bgrewriteaof",
+    "config|set",
+    "config|rewrite",
+    "config|resetstat",
+    "raft.cluster|init",
+    "raft.cluster|join",
+];
 
 /// What becomes of a command in a cluster.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// It runs here and now.
     Local,
+    /// It is about the node that the client connected to, which is another.
+    OneNode,
     /// It runs here if this node leads, after what came before it.
     OnLeader,
     /// As `OnLeader`, once a read would be linearizable (WATCH).
@@ -81,9 +117,66 @@ pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
             "watch" if session.queue.is_none() => Kind::AfterBarrier,
             "script|load" | "script|flush" => Kind::Script(entry),
             name if ON_LEADER.contains(&name) => Kind::OnLeader,
+            // Clients are known by the node that serves them.
+            name if OF_CLIENTS.contains(&name) && !session.readonly => Kind::OnLeader,
+            name if session.hops > 0 && OF_ONE_NODE.contains(&name) => Kind::OneNode,
             _ => Kind::Local,
         },
         Run::Container => Kind::Local,
+    }
+}
+
+/// `MOVED …` for a client that knows Redis Cluster's ways, if the command names a key and another
+/// node is known to lead.
+#[must_use]
+pub fn moved(session: &Session, raft: &RaftNode, kind: Kind, args: Args<'_>) -> Option<Reply> {
+    let (Kind::Read(entry) | Kind::Write(entry)) = kind else { return None };
+    if !session.moves || session.queue.is_some() {
+        return None;
+    }
+    let (_, leader) = raft.leadership().leader?;
+    let mut first = None;
+    let _ = entry.row.each_key(args, |index, access| {
+        if access != Access::NotKey && first.is_none() {
+            first = Some(args[index]);
+        }
+    });
+    let slot = slot_of(first?);
+    Some(Reply::error(CommandError::new(format!("MOVED {slot} {}", leader.client_addr))))
+}
+
+/// Enters the keys of a tracking client's command, which will be read in a moment.
+pub fn track(node: &Node, session: &mut Session, kind: Kind, args: Args<'_>) {
+    let Some(choice) = &mut session.tracking else { return };
+    let reads = choice.reads();
+    choice.caching = false;
+    if reads != Reads::Tracked {
+        return;
+    }
+    let client_id = session.client.id;
+    let keys_max = node.settings.tracking_table_max_keys();
+    let enter = |entry: &Entry, args: Args<'_>| {
+        let is_script = matches!(entry.row.handler, Handler::Script(_));
+        if !is_script && !entry.row.flags.has(Flags::READONLY) {
+            return;
+        }
+        let _ = entry.row.each_key(args, |index, access| {
+            if access != Access::NotKey {
+                node.tracking.remember(&node.clients, client_id, args[index], keys_max);
+            }
+        });
+    };
+    match kind {
+        Kind::Read(entry) | Kind::Write(entry) => enter(entry, args),
+        Kind::Exec => {
+            for command in session.queue.iter().flat_map(|queue| &queue.commands) {
+                let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                if let Ok(entry) = table().resolve(&args) {
+                    enter(entry, &args);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

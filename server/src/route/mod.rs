@@ -11,6 +11,7 @@ pub mod pause;
 pub mod rename;
 pub mod rows;
 pub mod scripts;
+pub mod slots;
 pub mod table;
 pub mod tally;
 pub mod transaction;

@@ -11,11 +11,13 @@ use crate::node::Node;
 pub const FAMILIES: &[&[ServerCommand]] = &[
     super::transaction::ROWS,
     crate::admin::client::ROWS,
+    crate::admin::cluster::ROWS,
     crate::admin::command::ROWS,
     crate::admin::config::ROWS,
     crate::admin::connection::ROWS,
     crate::admin::debug::ROWS,
     crate::admin::info::ROWS,
+    crate::admin::raft::ROWS,
     crate::admin::reports::ROWS,
     crate::admin::script::ROWS,
     crate::admin::server::ROWS,

@@ -70,8 +70,11 @@ pub struct Session {
     pub monitor: bool,
     /// Whether it reads what this node has, though it may be stale (READONLY).
     pub readonly: bool,
-    /// Whether another node passed it on to this one.
-    pub passed_on: bool,
+    /// Whether it knows Redis Cluster's ways: then it is told where the leader is (`MOVED`)
+    /// rather than passed on to it.
+    pub moves: bool,
+    /// How many nodes passed it on before it came to this one.
+    pub hops: u8,
     /// Close once what was answered is sent.
     pub closing: bool,
 }
@@ -95,7 +98,8 @@ impl Session {
             subscriptions,
             monitor: false,
             readonly: false,
-            passed_on: false,
+            moves: false,
+            hops: 0,
             closing: false,
         }
     }

@@ -67,6 +67,8 @@ pub struct Status {
     pub log: (usize, usize),
     /// The members.
     pub members: Vec<MemberStatus>,
+    /// Whether this node, if it leads, hears from a majority.
+    pub quorum: bool,
     /// Why Raft has stopped, if it has.
     pub failed: Option<String>,
 }
@@ -116,6 +118,7 @@ impl RaftNode {
             snapshot_index: seen.snapshot.map_or(0, |id| id.index),
             log: running.log.sizes(),
             members: members.collect(),
+            quorum: self.has_quorum(),
             failed: seen.running_state.as_ref().err().map(ToString::to_string),
         }
     }
@@ -162,6 +165,7 @@ impl RaftNode {
             cluster: u64::from_le_bytes(cluster) | 1,
             id: 1,
             seed: self.options.seed,
+            databases: self.options.databases,
             member: false,
             raft_addr: member.raft_addr.clone(),
             client_addr: member.client_addr.clone(),
@@ -207,9 +211,17 @@ impl RaftNode {
         let welcome = expect(asked.await, msg::WELCOME).map_err(failed)?;
         let mut from = Reader::new(&welcome);
         let read = |from: &mut Reader<'_>| -> Result<_, Malformed> {
-            Ok((from.u64("cluster")?, from.u64("id")?, from.u64("seed")?))
+            let numbers = (from.u64("cluster")?, from.u64("id")?, from.u64("seed")?);
+            Ok((numbers, from.u32("databases")?))
         };
-        let (cluster, id, seed) = read(&mut from).map_err(|error| failed(error.into()))?;
+        let ((cluster, id, seed), databases) =
+            read(&mut from).map_err(|error| failed(error.into()))?;
+        if databases != self.options.databases {
+            return Err(refused(format!(
+                "the cluster has {databases} databases and this node {}: set 'databases'",
+                self.options.databases
+            )));
+        }
         if seed != self.options.seed {
             let identity = self.options.dir.join("seed");
             std::fs::create_dir_all(dir).map_err(failed)?;
@@ -222,6 +234,7 @@ impl RaftNode {
             cluster,
             id,
             seed,
+            databases,
             member: false,
             raft_addr: member.raft_addr,
             client_addr: member.client_addr,
@@ -406,6 +419,7 @@ async fn admit_member(
             wire::put_u64(out, running.cluster);
             wire::put_u64(out, id);
             wire::put_u64(out, node.options().seed);
+            wire::put_u32(out, node.options().databases);
         });
         expect(asked.await, msg::READY)
     };

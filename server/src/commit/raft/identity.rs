@@ -15,6 +15,8 @@ pub struct Identity {
     pub id: NodeId,
     /// What the keyspace's order of iteration is made from; the same on all nodes.
     pub seed: u64,
+    /// How many databases the cluster has.
+    pub databases: u32,
     /// Whether it has been promoted: from then on its log is worth something to the others.
     pub member: bool,
     /// Where the others find it, as it said when it came.
@@ -55,6 +57,7 @@ impl Identity {
             cluster: number("cluster")?,
             id: number("id")?,
             seed: number("seed")?,
+            databases: u32::try_from(number("databases")?).map_err(|_| bad())?,
             member: field("state")? == "member",
             raft_addr: field("raft")?.to_owned(),
             client_addr: field("client")?.to_owned(),
@@ -72,8 +75,8 @@ impl Identity {
         let state = if self.member { "member" } else { "joining" };
         write!(
             file,
-            "holdfast-identity 1\ncluster {}\nid {}\nseed {}\nstate {state}\nraft {}\nclient {}\n",
-            self.cluster, self.id, self.seed, self.raft_addr, self.client_addr
+            "holdfast-identity 1\ncluster {}\nid {}\nseed {}\ndatabases {}\nstate {state}\nraft {}\nclient {}\n",
+            self.cluster, self.id, self.seed, self.databases, self.raft_addr, self.client_addr
         )?;
         file.sync_all()?;
         fs::rename(&part, path(dir))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use holdfast_engine::time::UnixMillis;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::{Config, Instant, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::applied::Applied;
@@ -26,8 +26,8 @@ use super::transport::client::Network;
 use super::transport::handshake::Secret;
 use super::types::{Group, Member, NodeId};
 
-/// How long the replay of the log may take before the node serves; it goes on anyway.
-const RECOVERY_TOLD_AFTER: Duration = Duration::from_secs(10);
+/// A leader that hears nothing from a majority for so many election timeouts takes no more on.
+const QUORUM_LOST_AFTER: u64 = 4;
 
 /// What an operator chose.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Options {
     pub election_timeout_ms: u64,
     /// What the keyspace's order is made from.
     pub seed: u64,
+    /// How many databases there are.
+    pub databases: u32,
 }
 
 /// Why a node's Raft cannot start.
@@ -117,6 +119,10 @@ pub struct RaftNode {
     /// Taken while the node is being made part of a cluster.
     pub(super) founding: tokio::sync::Mutex<()>,
     leads: AtomicBool,
+    /// Whether it is again at least where it was when it stopped.
+    recovered: AtomicBool,
+    /// Whether a leader's majority has answered it lately.
+    quorum: AtomicBool,
     leadership: RwLock<Leadership>,
     changed: watch::Sender<()>,
 }
@@ -146,6 +152,8 @@ impl RaftNode {
             running: OnceLock::new(),
             founding: tokio::sync::Mutex::new(()),
             leads: AtomicBool::new(false),
+            recovered: AtomicBool::new(false),
+            quorum: AtomicBool::new(true),
             leadership: RwLock::default(),
             changed: watch::channel(()).0,
         });
@@ -165,6 +173,13 @@ impl RaftNode {
 
     /// Opens log and snapshots and runs Raft as `identity`.
     pub(super) async fn run(self: &Arc<Self>, identity: &Identity) -> Result<(), StartError> {
+        if identity.databases != self.options.databases {
+            return Err(StartError::Refused(format!(
+                "this node's cluster has {} databases, but 'databases' says {}: every member must \
+                 have the same",
+                identity.databases, self.options.databases
+            )));
+        }
         let log = LogStore::open(&self.options.dir.join("log"))?;
         if log.is_empty() && identity.member {
             return Err(StartError::Refused(format!(
@@ -192,11 +207,6 @@ impl RaftNode {
         let raft =
             openraft::Raft::new(identity.id, Arc::new(config), network, log.clone(), machine).await;
         let raft = raft.map_err(|fatal| StartError::Refused(fatal.to_string()))?;
-        let told = tokio::time::timeout(RECOVERY_TOLD_AFTER, raft.wait_for_recovery(None)).await;
-        if told.is_err() {
-            tracing::info!("still applying the Raft log");
-            let _ = raft.wait_for_recovery(None).await;
-        }
         let (proposals, submissions) = mpsc::unbounded_channel();
         let (readings, waiting) = mpsc::unbounded_channel();
         let rounds = Rounds {
@@ -226,6 +236,14 @@ impl RaftNode {
             return Err(StartError::Refused("this node belongs to a cluster already".into()));
         }
         tokio::spawn(Arc::clone(self).follow());
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            // Needs a leader; until then nobody is told anything of what is here.
+            if raft.wait_for_recovery(None).await.is_ok() {
+                node.recovered.store(true, Release);
+                tracing::info!("this node has caught up with what it had before it started");
+            }
+        });
         tokio::spawn(super::upkeep::run(Arc::clone(self)));
         Ok(())
     }
@@ -304,6 +322,37 @@ impl RaftNode {
         self.leads.load(Acquire)
     }
 
+    /// Whether a majority has answered this node lately, if it leads.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        self.quorum.load(Acquire)
+    }
+
+    /// Looks whether a majority still answers; what is proposed without one would wait in vain.
+    pub(super) fn look_for_quorum(&self) {
+        let Some(running) = self.running() else { return };
+        let patience = Duration::from_millis(self.options.election_timeout_ms * QUORUM_LOST_AFTER);
+        let lost = {
+            let metrics = running.raft.metrics();
+            let seen = metrics.borrow_watched();
+            let alone = seen.membership_config.membership().voter_ids().count() <= 1;
+            let acked = seen.last_quorum_acked.as_ref().map(|at| at.elapsed());
+            seen.state == ServerState::Leader && !alone && acked.is_some_and(|ago| ago > patience)
+        };
+        if self.quorum.swap(!lost, Release) == lost {
+            match lost {
+                true => tracing::warn!("this node leads, but hears from no majority any more"),
+                false => tracing::info!("a majority answers again"),
+            }
+        }
+    }
+
+    /// Whether it is at least where it was when it stopped, so that its own data may be read.
+    #[must_use]
+    pub fn has_recovered(&self) -> bool {
+        self.recovered.load(Acquire)
+    }
+
     /// Who leads, as far as this node knows.
     #[must_use]
     pub fn leadership(&self) -> Leadership {
@@ -336,6 +385,9 @@ impl RaftNode {
     pub fn submit(&self, items: Items) -> oneshot::Receiver<Result<Vec<Outcome>, Refusal>> {
         let (done, told) = oneshot::channel();
         match self.running() {
+            Some(_) if self.leads() && !self.has_quorum() => {
+                let _ = done.send(Err(Refusal::NoQuorum));
+            }
             Some(running) if self.leads() => {
                 let submission = Submission { items, done };
                 if let Err(back) = running.proposals.send(submission) {
@@ -357,6 +409,9 @@ impl RaftNode {
         let running = self.running().ok_or(Refusal::NoQuorum)?;
         if !self.leads() {
             return Err(Refusal::NotLeader);
+        }
+        if !self.has_quorum() {
+            return Err(Refusal::NoQuorum);
         }
         let (tell, told) = oneshot::channel();
         running.readings.send(tell).map_err(|_| Refusal::NoQuorum)?;

@@ -121,10 +121,8 @@ async fn finish<E>(
     let outcomes = match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(Ok(response))) => response.data,
         // Rejected before it was appended.
-        Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => {
-            let known = forward.leader_id.is_some();
-            let refusal = if known { Refusal::NotLeader } else { Refusal::NoQuorum };
-            return refuse(group, &refusal);
+        Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => {
+            return refuse(group, &Refusal::NotLeader);
         }
         Ok(Ok(Err(_)) | Err(_)) | Err(_) => return refuse(group, &Refusal::Unknown),
     };

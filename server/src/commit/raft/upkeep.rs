@@ -21,6 +21,7 @@ pub(super) async fn run(node: Arc<RaftNode>) {
     let mut written_at_snapshot = 0;
     loop {
         ticks.tick().await;
+        node.look_for_quorum();
         node.tick().await;
         let written = running.log.written_len();
         let last_len = running.snapshots.current_len();

@@ -34,6 +34,10 @@ const GROUP_COUNT_MAX: usize = 1024;
 const GROUP_LEN_AIM: usize = 1 << 20;
 /// So long a client waits for a leader to be elected before it is told that there is none.
 const LEADER_PATIENCE: Duration = Duration::from_millis(1500);
+/// A command that came to a leader that is none any more is tried again after so long.
+const RETRY: Duration = Duration::from_millis(2);
+/// A client is passed on so often at most: nodes may for a moment take each other for the leader.
+const HOPS_MAX: u8 = 3;
 /// How often WAIT looks how far the followers are.
 const WAIT_STEP: Duration = Duration::from_millis(2);
 
@@ -90,6 +94,9 @@ impl Connection {
             }
             self.scratch.tally.flush(&self.node);
             self.show();
+            if matches!(next, Next::Idle) && !self.aside.is_empty() {
+                continue;
+            }
             match next {
                 Next::Settle => {}
                 Next::Wait(waiting, command) => {
@@ -158,7 +165,14 @@ impl Connection {
             }
             let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
             let kind = cluster::classify(&self.node, &self.session, &args);
-            if matches!(kind, Kind::Local) {
+            if matches!(kind, Kind::OneNode) && group.slots.is_empty() {
+                self.reply_in_order(&Reply::error(CommandError::known(
+                    "ERR the leader serves this connection, and the command is about one node: \
+                     connect to that node anew and send it first",
+                )));
+                continue;
+            }
+            if matches!(kind, Kind::Local | Kind::OneNode) {
                 if !group.slots.is_empty() {
                     self.aside.push_front(command);
                     return Next::Settle;
@@ -168,7 +182,10 @@ impl Connection {
                 }
                 continue;
             }
-            let stale = !raft.leads() && self.session.readonly && matches!(kind, Kind::Read(_));
+            let stale = !raft.leads()
+                && self.session.readonly
+                && matches!(kind, Kind::Read(_))
+                && raft.has_recovered();
             let passes = !raft.leads() && !stale;
             let turn = passes
                 || matches!(kind, Kind::OnLeader | Kind::AfterBarrier)
@@ -178,6 +195,10 @@ impl Connection {
                 if !group.slots.is_empty() {
                     self.aside.push_front(command);
                     return Next::Settle;
+                }
+                if passes && let Some(reply) = cluster::moved(&self.session, raft, kind, &args) {
+                    self.reply_in_order(&reply);
+                    continue;
                 }
                 if passes {
                     self.aside.push_front(command);
@@ -199,6 +220,7 @@ impl Connection {
             }
             group.stale = stale;
             self.note(&args);
+            cluster::track(&self.node, &mut self.session, kind, &args);
             let blocks = self.add(group, kind, command);
             if blocks
                 || group.slots.len() >= GROUP_COUNT_MAX
@@ -257,7 +279,7 @@ impl Connection {
                     Err(error) => Slot::Known(Reply::error(error)),
                 }
             }
-            Kind::Local | Kind::OnLeader | Kind::AfterBarrier => {
+            Kind::Local | Kind::OneNode | Kind::OnLeader | Kind::AfterBarrier => {
                 unreachable!("Invariant: these run between groups")
             }
         };
@@ -297,19 +319,30 @@ impl Connection {
     async fn settle(&mut self, raft: &Arc<RaftNode>, group: Group) -> Result<(), End> {
         if group.writes {
             let told = raft.submit(group.items);
-            let outcomes = self.waiting_for(told).await?.unwrap_or(Err(Refusal::Unknown));
+            let outcomes = if self.session.tracking.is_some() {
+                // Messages about what it read must not come before the replies.
+                told.await
+            } else {
+                self.waiting_for(told).await?
+            };
+            let outcomes = outcomes.unwrap_or(Err(Refusal::Unknown));
             return match outcomes {
                 Ok(outcomes) => self.answer(group.slots, outcomes).await,
-                Err(refusal) => self.refuse(group.slots, refusal),
+                Err(refusal) => self.refuse(group.slots, refusal).await,
             };
         }
         let now = if group.stale {
             raft.applied().now()
         } else {
             let barrier = raft.read_barrier();
-            match self.waiting_for(barrier).await? {
+            let passed = if self.session.tracking.is_some() {
+                barrier.await
+            } else {
+                self.waiting_for(barrier).await?
+            };
+            match passed {
                 Ok(now) => now,
-                Err(refusal) => return self.refuse(group.slots, refusal),
+                Err(refusal) => return self.refuse(group.slots, refusal).await,
             }
         };
         for slot in group.slots {
@@ -332,10 +365,6 @@ impl Connection {
     }
 
     fn reply_in_order(&mut self, reply: &Reply) {
-        if self.session.client.has_pushes() {
-            let output = &mut self.output;
-            self.session.client.take_pushes(|bytes| output.push(&bytes));
-        }
         self.reply(reply);
         route::after_command(&mut self.session);
     }
@@ -389,11 +418,13 @@ impl Connection {
     }
 
     /// Answers a group that was not proposed, or whose fate is unknown.
-    fn refuse(&mut self, slots: Vec<Slot>, refusal: Refusal) -> Result<(), End> {
+    async fn refuse(&mut self, slots: Vec<Slot>, refusal: Refusal) -> Result<(), End> {
         let again =
             refusal == Refusal::NotLeader && slots.iter().all(|slot| matches!(slot, Slot::One(..)));
         if again {
-            // Nothing of it was done: whoever leads now shall do it.
+            // Nothing of it was done: whoever leads now shall do it. This node may not know yet
+            // that it does not.
+            self.waiting_for(tokio::time::sleep(RETRY)).await?;
             for slot in slots.into_iter().rev() {
                 if let Slot::One(_, command) = slot {
                     self.aside.push_front(command);
@@ -499,8 +530,9 @@ impl Connection {
 
     /// Passes the client on to the leader for good, beginning with the command in front.
     async fn pass_on(&mut self, raft: &Arc<RaftNode>) -> Result<Passed, End> {
-        if self.session.passed_on || raft.running().is_none() {
-            let text = if self.session.passed_on {
+        let far = self.session.hops >= HOPS_MAX;
+        if far || raft.running().is_none() {
+            let text = if far {
                 CommandError::from(Refusal::NoQuorum)
             } else {
                 CommandError::known(
@@ -510,7 +542,7 @@ impl Connection {
             self.aside.pop_front();
             self.reply_in_order(&Reply::error(text));
             // One that came by another node goes back there, which finds the new leader.
-            self.session.closing |= self.session.passed_on;
+            self.session.closing |= far;
             return Ok(Passed::Here);
         }
         if self.session.queue.is_some() || !self.session.watches.is_empty() {
