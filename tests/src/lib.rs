@@ -9,6 +9,7 @@
 //! Read next: `tests/README.md`.
 
 pub mod client;
+pub mod cluster;
 pub mod server;
 pub mod transcript;
 pub mod wire;

@@ -31,6 +31,23 @@ fn our_server_follows_the_transcripts() {
     play_all(Kind::Ours, corpus);
 }
 
+/// Transcripts that a cluster of one node need not follow, and why.
+const NOT_IN_A_CLUSTER: &[(&str, &str)] =
+    &[("admin", "one server without a cluster"), ("rename-command", "refused in a cluster")];
+
+#[test]
+fn a_cluster_follows_the_transcripts() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let mut corpus = corpus();
+    corpus.retain(|t| NOT_IN_A_CLUSTER.iter().all(|(name, _)| t.name != *name));
+    for transcript in &mut corpus {
+        transcript.server_args.extend(["--raft", "yes"].map(str::to_owned));
+    }
+    play_all(Kind::Ours, corpus);
+}
+
 #[test]
 fn the_oracle_follows_the_transcripts() {
     if !is_available(Kind::Oracle) {
@@ -61,6 +78,10 @@ fn play_all(kind: Kind, corpus: Vec<Transcript>) {
                     };
                     let args: Vec<_> = transcript.server_args.iter().map(String::as_str).collect();
                     let server = Server::start(kind, &args);
+                    if args.contains(&"--raft") {
+                        let reply = server.client().line("RAFT.CLUSTER INIT");
+                        assert!(reply.text().starts_with("OK"), "{reply:?}");
+                    }
                     let outcome = play(&transcript, kind, &mut Socket::new(&server));
                     results.lock().unwrap().push(outcome);
                 }

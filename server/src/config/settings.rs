@@ -256,6 +256,8 @@ settings! {
         raft_port: u16 = "raft-port",
         /// A follower that hears nothing for so long stands for election.
         raft_election_timeout_ms: u64 = "raft-election-timeout",
+        /// A snapshot is made when so many bytes came into the Raft log since the last one.
+        raft_snapshot_log_size: u64 = "raft-snapshot-log-size",
         /// Seconds between keep-alive probes, 0 for none.
         tcp_keepalive_s: u32 = "tcp-keepalive",
         /// Seconds after which an idle client is disconnected, 0 for never.

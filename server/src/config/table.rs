@@ -310,6 +310,7 @@ const RAFT: &[Directive] = &[
     Directive::text("raft-secret", "").immutable().sensitive(),
     Directive::text("raft-announce", "").immutable(),
     Directive::int("raft-election-timeout", "150", 100, 60_000).immutable(),
+    Directive::size("raft-snapshot-log-size", "67108864", 65_536, ULONG).immutable(),
 ];
 
 const CLUSTER: &[Directive] = &[

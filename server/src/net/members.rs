@@ -128,6 +128,7 @@ pub async fn start(node: &Arc<Node>) -> Result<(), StartError> {
         announce,
         election_timeout_ms: settings.raft_election_timeout_ms(),
         seed: crate::node::seed(settings)?,
+        snapshot_log_len: settings.raft_snapshot_log_size(),
         databases: settings.databases(),
     };
     let listeners = bind(node, raft_port, &secret)?;

@@ -46,6 +46,8 @@ pub struct Options {
     pub election_timeout_ms: u64,
     /// What the keyspace's order is made from.
     pub seed: u64,
+    /// A snapshot is made when so many bytes came into the log since the last one.
+    pub snapshot_log_len: u64,
     /// How many databases there are.
     pub databases: u32,
 }
@@ -108,6 +110,15 @@ pub struct Running {
     pub(super) receiving: tokio::sync::Mutex<()>,
     pub(super) proposals: mpsc::UnboundedSender<Submission>,
     readings: mpsc::UnboundedSender<Reading>,
+}
+
+impl Running {
+    /// The last entry in the snapshot; 0 without one.
+    pub(super) fn snapshot_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let index = metrics.borrow_watched().snapshot.as_ref().map_or(0, |id| id.index);
+        index
+    }
 }
 
 /// A node's Raft.

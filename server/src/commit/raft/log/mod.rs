@@ -251,6 +251,12 @@ impl LogStore {
         self.written.load(Relaxed)
     }
 
+    /// The number of its files, and the bytes of each.
+    #[must_use]
+    pub fn segments(&self) -> (u64, u64) {
+        (locked(&self.index).files.len() as u64, segment::SEGMENT_LEN)
+    }
+
     /// Whether it has ever held anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
