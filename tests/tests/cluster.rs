@@ -306,7 +306,9 @@ fn members_leave_and_leadership_moves() {
         }
         let own = cluster.nodes[0].number("raft_node_id");
         let mut client = cluster.client();
-        assert!(client.cmd(&["RAFT.NODE", "REMOVE", &own.to_string()]).is_error("ERR the last voter"));
+        assert!(
+            client.cmd(&["RAFT.NODE", "REMOVE", &own.to_string()]).is_error("ERR the last voter")
+        );
         assert_eq!(client.line("GET after").text(), "term");
         // A new one gets a number that nobody had.
         let place = cluster.add(&[]);

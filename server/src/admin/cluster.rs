@@ -234,13 +234,9 @@ fn each_key(node: &Node, mut each: impl FnMut(&[u8]) -> bool) {
         let args: [&[u8]; 4] = [b"scan", &cursor, b"count", SCAN_STEP];
         let reply = scan(&node.engine, row, &args, node.now(), &mut effects);
         let Reply::Array(parts) = reply else { return };
-        let [Reply::Bulk(next), Reply::Array(keys)] = parts.as_slice() else { return };
-        for key in keys {
-            if let Reply::Bulk(key) = key
-                && !each(key)
-            {
-                return;
-            }
+        let [Reply::Bulk(next), Reply::Bulks(keys)] = parts.as_slice() else { return };
+        if !keys.iter().flatten().all(&mut each) {
+            return;
         }
         if &next[..] == b"0" {
             return;

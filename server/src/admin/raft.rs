@@ -283,9 +283,12 @@ pub(super) fn replication(node: &Node, status: &Status, out: &mut String) {
     let _ = write!(
         out,
         "master_failover_state:no-failover\r\nmaster_replid:{:016x}{}\r\n\
-         master_repl_offset:{}\r\n",
+         master_replid2:{:040}\r\nmaster_repl_offset:{}\r\nsecond_repl_offset:-1\r\n\
+         repl_backlog_active:0\r\nrepl_backlog_size:0\r\n\
+         repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n",
         status.cluster,
         &node.run_id[..24],
+        0,
         status.applied_index
     );
 }

@@ -3,8 +3,11 @@
 use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use holdfast_engine::Reply;
+use holdfast_engine::command::Command;
 use holdfast_engine::context::Touch;
 use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
@@ -21,6 +24,7 @@ use crate::commit::raft::transport::server;
 use crate::commit::raft::wire::{Malformed, Reader, put_bytes};
 use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
+use crate::observe::Counter;
 use crate::resp::Protocol;
 use crate::route::deliver;
 use crate::route::scripts::hold_thread;
@@ -47,6 +51,18 @@ impl Host for Here {
         self.0.has_blocked_clients()
     }
 
+    fn follows_scripts(&self) -> bool {
+        self.0.monitors.any()
+    }
+
+    fn script_calls(&self, _row: &Command, db: DbIndex, args: &[&[u8]]) {
+        self.0.monitors.show_script(&self.0, db, args);
+    }
+
+    fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
+        self.0.server_command(args)
+    }
+
     fn script_log(&self, level: i64, text: &[u8]) {
         self.0.script_log(level, text);
     }
@@ -62,7 +78,14 @@ impl Surroundings for Here {
     }
 
     fn deliver(&self, effects: &mut Effects) {
-        deliver::deliver(&self.0, effects);
+        self.0.changes.fetch_add(std::mem::take(&mut effects.changes), Relaxed);
+        let expired = std::mem::take(&mut effects.expired_keys);
+        if expired > 0 {
+            self.0.observe.stats.add(Counter::ExpiredKeys, expired);
+        }
+        if !effects.is_quiet() {
+            deliver::deliver(&self.0, effects);
+        }
     }
 
     fn hand_over(&self) {

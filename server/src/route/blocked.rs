@@ -59,6 +59,9 @@ pub struct Blocked {
     empty: Engine,
     count: AtomicUsize,
     inner: Mutex<Inner>,
+    /// Who serve, or wait to serve, through the log.
+    turns: AtomicUsize,
+    turned: tokio::sync::Notify,
     /// Held by whoever serves through the log: one at a time, so that order holds.
     serving: tokio::sync::Mutex<()>,
 }
@@ -69,6 +72,8 @@ impl Default for Blocked {
             empty: Engine::new(1, 0),
             count: AtomicUsize::new(0),
             inner: Mutex::default(),
+            turns: AtomicUsize::new(0),
+            turned: tokio::sync::Notify::new(),
             serving: tokio::sync::Mutex::new(()),
         }
     }
@@ -193,8 +198,13 @@ impl Blocked {
     /// ready by that.
     pub fn serve(&self, node: &Arc<Node>, ready: Vec<Key>) {
         if node.raft().is_some() {
+            self.turns.fetch_add(1, SeqCst);
             let node = Arc::clone(node);
-            tokio::spawn(async move { node.blocked.serve_through_log(&node, ready).await });
+            tokio::spawn(async move {
+                node.blocked.serve_through_log(&node, ready).await;
+                node.blocked.turns.fetch_sub(1, SeqCst);
+                node.blocked.turned.notify_waiters();
+            });
             return;
         }
         let mut effects = Effects::new(deliver::wanted_events(node));
@@ -236,6 +246,22 @@ impl Blocked {
         }
     }
 
+    /// In a cluster: waits until what was ready when it is called has been served.
+    pub async fn served(&self) {
+        /// Others may become ready all the time.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+        let none_serves = async {
+            loop {
+                let turned = self.turned.notified();
+                if self.turns.load(SeqCst) == 0 {
+                    return;
+                }
+                turned.await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, none_serves).await;
+    }
+
     /// As [`Blocked::serve`] in a cluster: each waiting command is proposed again. What becomes
     /// ready by that comes back here when it is applied.
     async fn serve_through_log(&self, node: &Arc<Node>, ready: Vec<Key>) {
@@ -248,7 +274,7 @@ impl Blocked {
                 let Some(items) = self.claim(arrival, group) else { continue };
                 let Some(raft) = node.raft() else { return };
                 let outcome = raft.submit(items).await.unwrap_or(Err(Refusal::Unknown));
-                self.settle(arrival, outcome);
+                self.settle(node, arrival, outcome);
             }
         }
     }
@@ -268,10 +294,16 @@ impl Blocked {
     }
 
     /// Lets a waiter go on with what its proposal came to, or wait on.
-    fn settle(&self, arrival: u64, outcome: Result<Vec<Outcome>, Refusal>) {
+    fn settle(&self, node: &Node, arrival: u64, outcome: Result<Vec<Outcome>, Refusal>) {
         let reply = match outcome {
             Ok(outcomes) => match outcomes.into_iter().next() {
-                Some(Outcome::Reply { reply, .. }) => reply,
+                Some(Outcome::Reply { reply, took_us, .. }) => {
+                    if let Some(waiter) = self.inner().waiters.get(&arrival) {
+                        let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
+                        tally::note_duration(node, &waiter.client, waiter.row, &args, took_us);
+                    }
+                    reply
+                }
                 _ => return self.unclaim(arrival),
             },
             Err(refusal) => Reply::error(refusal.into()),

@@ -14,6 +14,7 @@ use holdfast_engine::{CommandError, Reply};
 
 use super::slots::slot_of;
 use super::table::{Entry, Run, table};
+use super::tally::note_duration;
 use super::{Scratch, deliver};
 use crate::commit;
 use crate::commit::raft::RaftNode;
@@ -115,7 +116,8 @@ pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
         Run::Server(_) => match entry.full_name.as_str() {
             "exec" if session.queue.as_ref().is_some_and(is_runnable) => Kind::Exec,
             "watch" if session.queue.is_none() => Kind::AfterBarrier,
-            "script|load" | "script|flush" => Kind::Script(entry),
+            "script|load" => Kind::Script(entry),
+            "script|flush" if is_flush(args) => Kind::Script(entry),
             name if ON_LEADER.contains(&name) => Kind::OnLeader,
             // Clients are known by the node that serves them.
             name if OF_CLIENTS.contains(&name) && !session.readonly => Kind::OnLeader,
@@ -177,6 +179,15 @@ pub fn track(node: &Node, session: &mut Session, kind: Kind, args: Args<'_>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Whether SCRIPT FLUSH has the arguments it may have.
+fn is_flush(args: Args<'_>) -> bool {
+    match args {
+        [_, _] => true,
+        [_, _, mode] => [&b"sync"[..], b"async"].iter().any(|word| mode.eq_ignore_ascii_case(word)),
+        _ => false,
     }
 }
 
@@ -296,9 +307,10 @@ pub fn finish_queue(
     node: &Arc<Node>,
     session: &mut Session,
     queued: &Queued,
-    replies: Vec<Reply>,
+    (replies, took_us): (Vec<Reply>, u64),
     scratch: &mut Scratch,
 ) -> Reply {
+    let share_us = took_us / replies.len().max(1) as u64;
     let mut replies = replies.into_iter();
     let mut all = Vec::with_capacity(queued.len());
     for (entry, command) in queued {
@@ -306,17 +318,22 @@ pub fn finish_queue(
         match entry.run {
             Run::Engine => {
                 let Some(reply) = replies.next() else { break };
-                scratch.tally.record(node, entry.id, 0, reply.is_error());
+                scratch.tally.record(node, entry.id, share_us * 1000, reply.is_error());
+                note_duration(node, &session.client, entry.row, &args, share_us);
                 all.push(match session.in_subscriber_mode() {
                     true => super::subscriber_pong(&args),
                     false => reply,
                 });
             }
             Run::Server(run) => {
+                let began_ns = scratch.tally.now_ns(node);
                 let mut call = super::Call { node, session, args: &args, in_transaction: true };
-                match run(&mut call) {
+                let answer = run(&mut call);
+                let took_ns = scratch.tally.elapsed_ns(node, began_ns);
+                note_duration(node, &session.client, entry.row, &args, took_ns / 1000);
+                match answer {
                     super::Answer::Reply(reply) | super::Answer::Attributed(_, reply) => {
-                        scratch.tally.record(node, entry.id, 0, reply.is_error());
+                        scratch.tally.record(node, entry.id, took_ns, reply.is_error());
                         all.push(reply);
                     }
                     super::Answer::Many(several) => all.extend(several),
@@ -324,6 +341,9 @@ pub fn finish_queue(
                 }
             }
             Run::Container => {}
+        }
+        if node.monitors.any() && !entry.row.flags.has(Flags::ADMIN) {
+            node.monitors.show_client(node, session, &args);
         }
     }
     Reply::Array(all)
@@ -342,7 +362,11 @@ pub fn read(
     // Versions come from the log alone; a read writes none.
     let context = Context { sequence: 0, ..context };
     scratch.effects.want(deliver::wanted_events(node));
+    let began_ns = scratch.tally.now_ns(node);
     let outcome = node.engine.run(entry.row, args, context, &**node, &mut scratch.effects);
+    let took_ns = scratch.tally.elapsed_ns(node, began_ns);
+    scratch.tally.record(node, entry.id, took_ns, outcome.reply.is_error());
+    note_duration(node, &session.client, entry.row, args, took_ns / 1000);
     scratch.tally.lookups(outcome.hits, outcome.misses);
     if outcome.misses > 0 && matches!(entry.row.handler, Handler::Read(_)) {
         deliver::note_misses(node, session.db, entry.row, args, &mut scratch.effects);

@@ -14,11 +14,13 @@ pub enum Outcome {
         hits: u32,
         /// Looks that found none.
         misses: u32,
+        /// How long it ran.
+        took_us: u64,
     },
     /// A blocking command found nothing and changed nothing.
     Wait(Wait),
-    /// A transaction's replies; `None` when a watched key had changed.
-    Transaction(Option<Vec<Reply>>),
+    /// A transaction's replies and how long it ran; `None` when a watched key had changed.
+    Transaction(Option<(Vec<Reply>, u64)>),
 }
 
 /// Why a proposal has no outcome.

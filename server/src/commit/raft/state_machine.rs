@@ -48,6 +48,8 @@ struct Run<'a> {
     now: UnixMillis,
     /// Whether somebody waits for the outcomes.
     answers: bool,
+    /// When the last proposal ended: the next begins then.
+    ended_us: u64,
     effects: &'a mut Effects,
 }
 
@@ -67,7 +69,9 @@ impl StateMachine {
         let before = self.applied.now();
         let now = before.max(header.stamp);
         self.effects.want(self.node.wanted_events());
-        let mut run = Run { node: &*self.node, header, now, answers, effects: &mut self.effects };
+        let ended_us = self.node.monotonic_us();
+        let effects = &mut self.effects;
+        let mut run = Run { node: &*self.node, header, now, answers, ended_us, effects };
         while let Some(item) = decoder.next()? {
             sequence += 1;
             let context = run.context(decoder.db, decoder.touch, sequence);
@@ -110,17 +114,13 @@ impl StateMachine {
                 keyspace.expire_due(now, EXPIRE_PER_ENTRY, &mut self.effects);
             }
         }
-        if !self.effects.is_quiet() {
-            self.node.deliver(&mut self.effects);
-        }
-        self.effects.changes = 0;
-        self.effects.expired_keys = 0;
+        self.node.deliver(&mut self.effects);
         Ok(outcomes)
     }
 }
 
 fn reply(reply: Reply) -> Outcome {
-    Outcome::Reply { reply, hits: 0, misses: 0 }
+    Outcome::Reply { reply, hits: 0, misses: 0, took_us: 0 }
 }
 
 /// The engine's row that runs these arguments.
@@ -138,6 +138,14 @@ impl Run<'_> {
         let mut seed = self.header.seed ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         Context { db, now: self.now, seed: seed ^ (seed >> 27), sequence, touch }
+    }
+
+    /// Microseconds since a proposal began; only asked where somebody is told.
+    fn took_since(&mut self, began_us: u64) -> u64 {
+        if self.answers {
+            self.ended_us = self.node.monotonic_us();
+        }
+        self.ended_us.saturating_sub(began_us)
     }
 
     fn command(&mut self, args: Args<'_>, context: Context) -> Option<Outcome> {
@@ -159,12 +167,14 @@ impl Run<'_> {
             instruction_limit: self.header.instruction_limit,
             counts_receivers: !matches!(row.handler, Handler::Script(_)),
         };
+        let began_us = self.ended_us;
         let outcome = self.node.engine().run(row, args, context, &host, self.effects);
+        let took_us = self.took_since(began_us);
         if let Some(wait) = self.effects.wait.take() {
             return Some(Outcome::Wait(wait));
         }
         let (hits, misses) = (outcome.hits, outcome.misses);
-        Some(Outcome::Reply { reply: outcome.reply, hits, misses })
+        Some(Outcome::Reply { reply: outcome.reply, hits, misses, took_us })
     }
 
     fn transaction(
@@ -187,11 +197,14 @@ impl Run<'_> {
             instruction_limit: self.header.instruction_limit,
             counts_receivers: false,
         };
+        let began_us = self.ended_us;
         let done = self.node.engine().transaction(&rows, watches, context, &host, self.effects);
         self.effects.wait = None;
+        let took_us = self.took_since(began_us);
         match done {
             Ok(outcomes) => Outcome::Transaction(
-                outcomes.map(|all| all.into_iter().map(|outcome| outcome.reply).collect()),
+                outcomes
+                    .map(|all| (all.into_iter().map(|outcome| outcome.reply).collect(), took_us)),
             ),
             Err(error) => reply(Reply::error(error)),
         }

@@ -1,8 +1,10 @@
 //! What the state machine needs of the node: its engine, and somebody to deliver effects to.
 
+use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 use tokio::net::TcpStream;
 
@@ -81,8 +83,21 @@ impl Host for Replica<'_> {
         self.node.script_log(level, text);
     }
 
-    fn server_command(&self, _args: &[&[u8]]) -> Option<Reply> {
-        // INFO tells each node something else.
-        None
+    fn follows_scripts(&self) -> bool {
+        self.node.follows_scripts()
+    }
+
+    fn script_calls(&self, row: &Command, db: DbIndex, args: &[&[u8]]) {
+        self.node.script_calls(row, db, args);
+    }
+
+    fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
+        // What the server tells of itself differs from node to node; refusals do not.
+        match self.node.server_command(args)? {
+            refused @ Reply::Error(_) => Some(refused),
+            _ => Some(Reply::error(CommandError::known(
+                "ERR This Redis command is not allowed from script",
+            ))),
+        }
     }
 }

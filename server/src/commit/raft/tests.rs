@@ -35,6 +35,8 @@ impl Surroundings for Bare {
     fn deliver(&self, effects: &mut Effects) {
         effects.notices.clear();
         effects.garbage.clear();
+        effects.changes = 0;
+        effects.expired_keys = 0;
     }
 
     fn hand_over(&self) {}

@@ -134,6 +134,8 @@ impl Connection {
             } else {
                 self.parser.parse_one(&self.input, &mut self.batch)
             };
+            let len = self.input.len();
+            self.session.client.shown.query_buffer_len.store(len, Relaxed);
             let commands = self.batch.commands(&self.input, &mut self.room);
             for args in commands.iter() {
                 self.aside.push_back(args.iter().map(|arg| arg.to_vec()).collect());
@@ -219,7 +221,9 @@ impl Connection {
                 }
             }
             group.stale = stale;
-            self.note(&args);
+            if !matches!(kind, Kind::Exec) {
+                self.note(&args);
+            }
             cluster::track(&self.node, &mut self.session, kind, &args);
             let blocks = self.add(group, kind, command);
             if blocks
@@ -319,13 +323,17 @@ impl Connection {
     async fn settle(&mut self, raft: &Arc<RaftNode>, group: Group) -> Result<(), End> {
         if group.writes {
             let told = raft.submit(group.items);
-            let outcomes = if self.session.tracking.is_some() {
-                // Messages about what it read must not come before the replies.
+            let outcomes = if self.hears_of_itself() {
                 told.await
             } else {
                 self.waiting_for(told).await?
             };
             let outcomes = outcomes.unwrap_or(Err(Refusal::Unknown));
+            // Whoever waits for what was pushed is served before the one who pushed goes on.
+            if self.node.blocked.any() {
+                let node = Arc::clone(&self.node);
+                self.waiting_for(async move { node.blocked.served().await }).await?;
+            }
             return match outcomes {
                 Ok(outcomes) => self.answer(group.slots, outcomes).await,
                 Err(refusal) => self.refuse(group.slots, refusal).await,
@@ -335,7 +343,7 @@ impl Connection {
             raft.applied().now()
         } else {
             let barrier = raft.read_barrier();
-            let passed = if self.session.tracking.is_some() {
+            let passed = if self.hears_of_itself() {
                 barrier.await
             } else {
                 self.waiting_for(barrier).await?
@@ -352,16 +360,18 @@ impl Connection {
                     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                     let now = now.max(raft.applied().now());
                     let scratch = &mut self.scratch;
-                    let reply =
-                        cluster::read(&self.node, &self.session, entry, &args, now, scratch);
-                    self.scratch.tally.record(&self.node, entry.id, 0, reply.is_error());
-                    reply
+                    cluster::read(&self.node, &self.session, entry, &args, now, scratch)
                 }
                 Slot::Transaction(_) => unreachable!("Invariant: a transaction is proposed"),
             };
             self.reply_in_order(&reply);
         }
         Ok(())
+    }
+
+    /// Whether its own commands may cause messages to it: these must not come before the replies.
+    fn hears_of_itself(&self) -> bool {
+        self.session.tracking.is_some() || self.session.is_subscriber()
     }
 
     fn reply_in_order(&mut self, reply: &Reply) {
@@ -380,10 +390,10 @@ impl Connection {
                 }
                 Slot::Transaction(queued) => {
                     let reply = match outcomes.next() {
-                        Some(Outcome::Transaction(Some(replies))) => {
+                        Some(Outcome::Transaction(Some(done))) => {
                             let (node, session) = (&self.node, &mut self.session);
                             let scratch = &mut self.scratch;
-                            cluster::finish_queue(node, session, &queued, replies, scratch)
+                            cluster::finish_queue(node, session, &queued, done, scratch)
                         }
                         Some(Outcome::Transaction(None)) => Reply::NilArray,
                         Some(Outcome::Reply { reply, .. }) => reply,
@@ -391,15 +401,20 @@ impl Connection {
                             Reply::error(CommandError::from(Refusal::Unknown))
                         }
                     };
+                    self.note(&[b"EXEC"]);
                     self.reply_in_order(&reply);
                     continue;
                 }
                 Slot::One(entry, command) => (entry, command),
             };
             match outcomes.next() {
-                Some(Outcome::Reply { reply, hits, misses }) => {
+                Some(Outcome::Reply { reply, hits, misses, took_us }) => {
                     self.scratch.tally.lookups(hits, misses);
-                    self.scratch.tally.record(&self.node, entry.id, 0, reply.is_error());
+                    let failed = reply.is_error();
+                    self.scratch.tally.record(&self.node, entry.id, took_us * 1000, failed);
+                    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                    let client = &self.session.client;
+                    route::tally::note_duration(&self.node, client, entry.row, &args, took_us);
                     self.reply_in_order(&reply);
                 }
                 Some(Outcome::Wait(wait)) => {
