@@ -4,6 +4,7 @@
 //! files and runs them on a few thousand seeded inputs, so that they are part of every test
 //! run. A body must not depend on libfuzzer, on time or on randomness of its own.
 
+pub mod compact;
 pub mod execute;
 pub mod glob;
 pub mod lua;

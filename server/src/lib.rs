@@ -1,7 +1,7 @@
 //! Holdfast's server: sockets, sessions, routing and administration around the engine.
 //!
 //! Floors, imports point down only: `net`, `admin`, `observe` · `route` · `commit` · `session`,
-//! `pubsub`, `resp` · the engine's `commands`, `script` · its `command`, `keyspace`, `value`.
+//! `pubsub`, `persist`, `resp` · the engine's `commands`, `script` · its `command`, `keyspace`, `value`.
 //! A journey: `net::connection` reads, `resp` parses, `route` finds the row and runs it on the
 //! engine, `resp` encodes. Start at [`node`], then [`route`].
 
@@ -15,6 +15,7 @@ pub mod memory;
 pub mod net;
 pub mod node;
 pub mod observe;
+pub mod persist;
 pub mod pubsub;
 pub mod resp;
 pub mod route;

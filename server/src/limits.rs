@@ -52,14 +52,22 @@ pub(crate) fn keep(node: &Arc<Node>) {
     }
     let weak = Arc::downgrade(node);
     node.config.on_change(ENGINE_LIMITS, move |settings| {
-        if let Some(node) = weak.upgrade() {
+        let Some(node) = weak.upgrade() else { return Ok(()) };
+        if !node.persist.journal.is_on() {
             hand_over(&node, settings);
+            return Ok(());
         }
-        Ok(())
+        // A replay must change them between the same two commands.
+        let changed = node.engine.keyspace().at_rest(&*node, || {
+            hand_over(&node, settings);
+            node.persist.record_limits(&node.engine);
+        });
+        changed.map_err(|error| error.text().to_owned())
     });
 }
 
-fn hand_over(node: &Node, settings: &Settings) {
+/// Hands the engine its limits as they are configured.
+pub(crate) fn hand_over(node: &Node, settings: &Settings) {
     use crate::config::settings::EvictionPolicy::{AllKeysLfu, VolatileLfu};
     let limits = node.engine.keyspace().limits();
     let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

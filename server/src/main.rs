@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::admin::persistence;
 use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
 use holdfast::net::members;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
+use holdfast::persist::journal::{Location, Names};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -20,6 +22,7 @@ const DRAIN: Duration = Duration::from_millis(200);
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
         Ok(Request::Serve(config)) => *config,
+        Ok(Request::RepairJournal(dir)) => return repair_journal(dir),
         Ok(Request::Print(text)) => {
             use std::io::Write;
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -60,8 +63,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// A write beyond the process's file size limit: an error like that of a full disk, if someone
+/// listens to the signal.
+const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
+
 async fn serve(config: Config, workers: usize) -> ExitCode {
     let node = Node::new(config);
+    let _listened_to = signal(FILE_SIZE_EXCEEDED);
     if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
         tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
         return ExitCode::FAILURE;
@@ -79,7 +87,34 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let addresses = listeners.addresses();
+    // Clients are told that data is being loaded rather than turned away.
+    node.persist.loading.begin(node.clock.now_ms() / 1000);
+    persistence::follow_settings(&node);
     listeners.accept(&node);
+    let loader = Arc::clone(&node);
+    let loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
+    let loaded = tokio::select! {
+        loaded = loading => loaded,
+        () = wait_for_end(&node) => {
+            // Nothing has changed, and half a data set is not worth saving.
+            remove_pidfile(&node);
+            tracing::warn!("Holdfast is now ready to exit, bye bye...");
+            return ExitCode::SUCCESS;
+        }
+    };
+    match loaded {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!("Fatal error loading the data set: {error}. Exiting.");
+            remove_pidfile(&node);
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            tracing::error!("loading the data set failed: {error}. Exiting.");
+            return ExitCode::FAILURE;
+        }
+    }
+    node.persist.loading.end();
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
     tracing::info!(
@@ -93,9 +128,41 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     members::hand_over_before_end(&node).await;
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
+    let save = node.persist.note_shutdown() && saves_on_signal(&node);
+    if let Err(error) = persistence::at_shutdown(&node, save) {
+        tracing::error!("the last snapshot could not be saved: {error}");
+        return ExitCode::FAILURE;
+    }
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     ExitCode::SUCCESS
+}
+
+/// Whether a signal that ends the process asks for a snapshot.
+fn saves_on_signal(node: &Node) -> bool {
+    let flags = node.settings.shutdown_on_sigterm();
+    flags.save || !flags.nosave && !node.settings.save_points().is_empty()
+}
+
+/// `--repair-journal DIR`
+fn repair_journal(dir: std::path::PathBuf) -> ExitCode {
+    use std::io::Write;
+    // The prefix of the names is that of the manifest that is there.
+    let names = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    let manifest = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find_map(|name| name.strip_suffix(".manifest").map(str::to_owned));
+    let names = Names::new(manifest.as_deref().unwrap_or("appendonly.aof").as_bytes());
+    match holdfast::persist::journal::repair(&Location { dir, names }) {
+        Ok(lines) => {
+            let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "the journal cannot be repaired: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Completes at SIGTERM, SIGINT or SHUTDOWN.

@@ -20,6 +20,7 @@ use crate::commit::raft::identity::Identity;
 use crate::commit::raft::transport::handshake::Secret;
 use crate::config::{Config, Settings};
 use crate::observe::Observed;
+use crate::persist::Persist;
 use crate::pubsub::Registry as PubSub;
 use crate::route::blocked::Blocked;
 use crate::route::monitor::Monitors;
@@ -50,6 +51,8 @@ pub struct Node {
     pub clock: Clock,
     /// Connected clients.
     pub clients: Registry,
+    /// Files: snapshots and the journal.
+    pub persist: Persist,
     /// Subscriptions.
     pub pubsub: Arc<PubSub>,
     /// What INFO, SLOWLOG and LATENCY tell.
@@ -76,7 +79,7 @@ pub struct Node {
     pub started_unix_s: u64,
     /// A name of 40 hex digits that no other run bears.
     pub run_id: String,
-    /// Changes of the data set since the start.
+    /// Changes of the data set since the last save.
     pub changes: AtomicU64,
     connected: AtomicUsize,
     /// The time by the log, on a node that runs Raft.
@@ -99,11 +102,13 @@ impl Node {
             Some(_) => seed(&settings).unwrap_or_default(),
             None => random_u64(),
         };
+        let started_unix_s = clock.now_ms() / 1000;
         let node = Arc::new(Self {
-            started_unix_s: clock.now_ms() / 1000,
+            started_unix_s,
             engine: Engine::new(databases, hash_seed),
             clock,
             clients: Registry::default(),
+            persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
@@ -139,7 +144,7 @@ impl Node {
     /// Brings [`Node::wanted_events`] in step with the configuration and the tracking clients.
     pub fn refresh_events(&self) {
         /// Every class of change: not `m` and `n`, which come beside others or change nothing.
-        const CHANGES: u32 = u32::MAX & !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
+        const CHANGES: u32 = !(EventClass::KEY_MISS.0 | EventClass::NEW.0);
         // Two that come at once must not leave behind what the first of them saw.
         let _one_at_a_time = self.refreshing.lock();
         let flags = self.settings.notify_keyspace_events().bits();
@@ -236,6 +241,14 @@ impl Host for Node {
 
     fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
         self.scripts.progress(progress)
+    }
+
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        self.persist.journal.append(write);
+    }
+
+    fn refusal(&self) -> Option<CommandError> {
+        self.persist.refusal()
     }
 
     fn script_log(&self, level: i64, text: &[u8]) {

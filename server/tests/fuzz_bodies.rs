@@ -2,6 +2,9 @@
 //! has them. `cargo fuzz` explores further; a finding of its becomes a row here.
 
 #[allow(unreachable_pub, reason = "the fuzz package exports it")]
+#[path = "../../fuzz/src/compact.rs"]
+mod compact;
+#[allow(unreachable_pub, reason = "the fuzz package exports it")]
 #[path = "../../fuzz/src/execute/mod.rs"]
 mod execute;
 #[allow(unreachable_pub, reason = "the fuzz package exports it")]
@@ -63,6 +66,11 @@ proptest! {
     #[test]
     fn parser_body_on_noise(input in prop::collection::vec(any::<u8>(), 0..200)) {
         parser::run(&input);
+    }
+
+    #[test]
+    fn compact_body(kind in 0..6_u8, input in prop::collection::vec(any::<u8>(), 0..600)) {
+        compact::run(&[&[kind][..], &input].concat());
     }
 
     #[test]

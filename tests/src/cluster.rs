@@ -61,7 +61,8 @@ impl Node {
             }
             if let Ok(mut client) = Client::connect(self.addr())
                 && client.send(&["PING"]).is_ok()
-                && matches!(client.receive(Duration::from_secs(2)), Received::Reply(_))
+                && let Received::Reply(reply) = client.receive(Duration::from_secs(2))
+                && !reply.is_error("LOADING")
             {
                 return;
             }

@@ -104,9 +104,18 @@ impl Server {
     /// When it does not come up; the message holds its log.
     #[must_use]
     pub fn start(kind: Kind, args: &[&str]) -> Self {
+        Self::start_with_files(kind, args, &[])
+    }
+
+    /// As [`Server::start`], with files in its directory before it starts.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_with_files(kind: Kind, args: &[&str], files: &[(&str, &[u8])]) -> Self {
         let mut last_log = String::new();
         for _ in 0..START_ATTEMPTS {
-            let mut server = Self::spawn(kind, args);
+            let mut server = Self::spawn(kind, args, files);
             match server.wait_ready() {
                 Ok(()) => return server,
                 Err(log) => last_log = log,
@@ -120,9 +129,8 @@ impl Server {
         panic!("{} did not start with {args:?}; its log:\n{last_log}", kind.name());
     }
 
-    fn spawn(kind: Kind, args: &[&str]) -> Self {
+    fn spawn(kind: Kind, args: &[&str], files: &[(&str, &[u8])]) -> Self {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let binary = kind.binary().expect("the server's binary");
         let port = free_port();
         let dir = std::env::temp_dir().join(format!(
             "holdfast-tests-{}-{}",
@@ -130,13 +138,22 @@ impl Server {
             SERIAL.fetch_add(1, Ordering::Relaxed)
         ));
         fs::create_dir_all(&dir).expect("a directory for the server");
+        for (name, bytes) in files {
+            fs::write(dir.join(name), bytes).expect("writing a file for the server");
+        }
+        let child = Self::process(kind, port, &dir, args);
+        Self { child, port, dir, kind }
+    }
+
+    fn process(kind: Kind, port: u16, dir: &Path, args: &[&str]) -> Child {
+        let binary = kind.binary().expect("the server's binary");
         let log = fs::File::create(dir.join("log")).expect("a log file");
         let port_text = port.to_string();
         let dir_text = dir.to_str().expect("a UTF-8 temporary directory");
         // A configuration file, when there is one, comes before all directives.
         let conf_count = usize::from(args.first().is_some_and(|a| !a.starts_with("--")));
         let (conf, args) = args.split_at(conf_count);
-        let child = Command::new(binary)
+        Command::new(binary)
             .args(conf)
             .args(["--port", &port_text, "--bind", "127.0.0.1"])
             .args(["--dir", dir_text, "--save", ""])
@@ -146,8 +163,37 @@ impl Server {
             .stdout(log.try_clone().expect("a second log handle"))
             .stderr(log)
             .spawn()
-            .expect("starting the server");
-        Self { child, port, dir, kind }
+            .expect("starting the server")
+    }
+
+    /// Ends the process as a crash would, if it still runs.
+    pub fn crash(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again in its directory, with a new log.
+    ///
+    /// # Errors
+    /// Its log, when it does not come up.
+    pub fn start_again(&mut self, args: &[&str]) -> Result<(), String> {
+        self.crash();
+        self.child = Self::process(self.kind, self.port, &self.dir, args);
+        self.wait_ready()
+    }
+
+    /// Limits the size of the files it may write (`unlimited` lifts it): beyond, writing fails
+    /// as on a full disk. `false`, said aloud, where there is no `prlimit`.
+    #[must_use]
+    pub fn limit_files(&self, bytes: &str) -> bool {
+        let limited = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string(), &format!("--fsize={bytes}:unlimited")])
+            .status();
+        let done = limited.is_ok_and(|status| status.success());
+        if !done {
+            eprintln!("SKIPPED: prlimit cannot limit the size of files here");
+        }
+        done
     }
 
     fn wait_ready(&mut self) -> Result<(), String> {

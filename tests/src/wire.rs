@@ -86,6 +86,21 @@ impl Reply {
         matches!(self, Self::Error(text) if text.starts_with(prefix.as_bytes()))
     }
 
+    /// Whether this is an error.
+    #[must_use]
+    pub fn is_any_error(&self) -> bool {
+        matches!(self, Self::Error(_))
+    }
+
+    /// The texts of an aggregate's elements.
+    ///
+    /// # Panics
+    /// When it is none, or an element is no text.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        self.elements().iter().map(Self::text).collect()
+    }
+
     /// Whether this is `+OK`.
     #[must_use]
     pub fn is_ok(&self) -> bool {

@@ -451,3 +451,48 @@ fn a_write_larger_than_a_record_is_refused() {
         assert!(client.line("SET k v").is_ok());
     });
 }
+
+#[test]
+fn a_journaled_node_becomes_the_first_of_a_cluster() {
+    with_server(|| {
+        let mut first = Node::new(&["--raft", "no", "--appendonly", "yes"]);
+        let mut client = first.client();
+        for number in 0..500 {
+            client.line(&format!("SET old:{number} {number}"));
+        }
+        client.line("ZADD z 1 a 2 b");
+        assert_eq!(first.stop(), Some(0));
+        first.set_args(&["--appendonly", "yes"]);
+        first.start();
+        assert!(first.client().line("SET k v").is_error("CLUSTERDOWN"));
+        let reply = first.client().line("RAFT.CLUSTER INIT");
+        assert!(reply.text().starts_with("OK"), "{reply:?}");
+        let mut cluster = Cluster { nodes: vec![first] };
+        assert!(cluster.client().line("SET new 1").is_ok());
+        assert!(cluster.client().line("BGSAVE").is_error("ERR the Raft log"));
+        // Others get what was there before, and it is there after a restart.
+        cluster.add(&[]);
+        cluster.add(&[]);
+        cluster.assert_alike();
+        for node in &mut cluster.nodes {
+            node.kill();
+        }
+        for node in &mut cluster.nodes {
+            node.spawn();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let mut client = cluster.client();
+        assert_eq!(client.line("GET old:499").text(), "499");
+        assert_eq!(client.line("ZCARD z").int(), 2);
+        assert_eq!(client.line("DBSIZE").int(), 502);
+        cluster.assert_alike();
+        // A node that holds keys does not join and lose them.
+        let mut other = Node::new(&["--raft", "no", "--appendonly", "yes"]);
+        other.client().line("SET mine 1");
+        other.stop();
+        other.set_args(&["--appendonly", "yes"]);
+        other.start();
+        let reply = cluster.join(&other);
+        assert!(reply.text().contains("this node holds keys"), "{reply:?}");
+    });
+}

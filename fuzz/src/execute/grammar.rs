@@ -115,7 +115,7 @@ const PATTERNS: &[&[u8]] = &[b"*", b"?", b"m*", b"[a-c]", b"[^m]*", b"\\*", b"*1
 const CURSORS: &[&[u8]] = &[b"0", b"0", b"1", b"9007199254740991", b"18446744073709551615", b"-1"];
 
 /// Scripts that write, fail halfway, draw, loop and reach for what they have not declared.
-const SCRIPTS: &[&[u8]] = &[
+pub(super) const SCRIPTS: &[&[u8]] = &[
     b"return 1",
     b"return redis.call(unpack(ARGV))",
     b"return redis.pcall(unpack(ARGV))",

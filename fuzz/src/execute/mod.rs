@@ -3,10 +3,11 @@
 //! The input is read as a sequence of commands made from the rows' own syntax lines
 //! ([`grammar`]). The engines hash keys differently, and only one of them removes expired keys
 //! unasked, so nothing visible may depend on either. After each command, and at the end, the
-//! promises that [`check`] lists must hold.
+//! promises that [`check`] lists must hold; [`persisted`] writes, records and replays on the way.
 
 mod check;
 mod grammar;
+mod persisted;
 
 use holdfast_engine::CommandError;
 use holdfast_engine::Reply;
@@ -37,6 +38,7 @@ const COMMANDS_MAX: usize = 200;
 struct Side {
     engine: Engine,
     effects: Effects,
+    world: World,
 }
 
 impl Side {
@@ -53,13 +55,13 @@ impl Side {
         ] {
             assert!(limits.set(directive, value), "there is a limit {directive}");
         }
-        Self { engine, effects: Effects::new(EventClass(u32::MAX)) }
+        Self { engine, effects: Effects::new(EventClass(u32::MAX)), world: World::default() }
     }
 
     fn run(&mut self, call: &Call, context: Context) -> Reply {
         self.effects = Effects::new(EventClass(u32::MAX));
         let args = call.args();
-        self.engine.run(call.row, &args, context, &World, &mut self.effects).reply
+        self.engine.run(call.row, &args, context, &self.world, &mut self.effects).reply
     }
 
     fn transaction(&mut self, calls: &[Call], context: Context) -> Vec<Reply> {
@@ -70,7 +72,8 @@ impl Side {
             .zip(&args)
             .map(|(call, args)| Step { row: call.row, args, db: context.db })
             .collect();
-        let outcomes = self.engine.transaction(&steps, &[], context, &World, &mut self.effects);
+        let outcomes =
+            self.engine.transaction(&steps, &[], context, &self.world, &mut self.effects);
         let outcomes = outcomes.expect("nobody else locks").expect("nothing is watched");
         outcomes.into_iter().map(|outcome| outcome.reply).collect()
     }
@@ -84,9 +87,16 @@ impl Side {
 }
 
 /// A host with blocked clients, so that keys becoming ready are told, that ends long scripts.
-struct World;
+#[derive(Default)]
+struct World {
+    records: persisted::Records,
+}
 
 impl Host for World {
+    fn journal(&self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        self.records.push(write);
+    }
+
     fn has_blocked_clients(&self) -> bool {
         true
     }
@@ -112,7 +122,8 @@ impl Call {
         self.args.iter().map(Vec::as_slice).collect()
     }
 
-    /// Whether the reply may depend on where keys stand or on which expired ones still do.
+    /// Whether the reply may depend on where keys stand, on which expired ones still do, or on
+    /// when they were used, of which files do not tell.
     fn is_unordered(&self) -> bool {
         let walks = |arg: &Vec<u8>| {
             grammar::UNORDERED_SCRIPTS
@@ -120,7 +131,7 @@ impl Call {
                 .any(|script| arg == script || *arg == Sha::of(script).to_string().into_bytes())
         };
         self.row.flags.has(Flags::UNORDERED)
-            || self.row.name == "dbsize"
+            || matches!(self.row.name, "dbsize" | "idletime" | "freq")
             || self.args.iter().any(walks)
     }
 
@@ -148,9 +159,15 @@ pub fn run_with(data: &[u8], grammar: &Grammar) {
     let mut choices = Choices::new(data);
     let (mut one, mut other) = (Side::new(1), Side::new(2));
     let mut context = Context::at(UnixMillis(START_MS), 0);
+    let mut base = None;
     for _ in 0..COMMANDS_MAX {
         if choices.is_empty() {
             break;
+        }
+        match choices.below(64) {
+            0 => base = Some(persisted::begin(&one)),
+            1 => other = persisted::replica(&one, 2, context),
+            _ => {}
         }
         context.sequence += 1;
         context.seed = context.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -171,6 +188,9 @@ pub fn run_with(data: &[u8], grammar: &Grammar) {
             other.engine.keyspace().expire_due(context.now, 10, &mut other.effects);
             other.engine.keyspace().shrink();
         }
+    }
+    if let Some(base) = base {
+        persisted::check(&one, &base, context);
     }
     context.sequence += 1;
     check::ttls(&mut one, &mut other, context);

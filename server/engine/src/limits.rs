@@ -27,6 +27,11 @@ macro_rules! limits {
             }
             )*
 
+            /// Calls `found` with every limit and its value.
+            pub fn each(&self, mut found: impl FnMut(&'static str, i64)) {
+                $(found(stringify!($name), self.$name());)*
+            }
+
             /// Sets the limit of a directive's name (with hyphens); whether there is one.
             pub fn set(&self, directive: &str, value: i64) -> bool {
                 match directive.replace('-', "_").as_str() {

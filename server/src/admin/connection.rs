@@ -3,14 +3,12 @@
 use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::{CommandError, Reply};
 
+use crate::config::REDIS_VERSION;
 use crate::node::Node;
 use crate::resp::Protocol;
 use crate::route::rows::selected_db;
 use crate::route::{Answer, Call, ServerCommand};
 use crate::session::{ReplyMode, Session};
-
-/// The version of Redis whose commands and replies are ours.
-pub const REDIS_VERSION: &str = "7.2.4";
 
 const WRONG_PASSWORD: CommandError =
     CommandError::known("WRONGPASS invalid username-password pair or user is disabled.");

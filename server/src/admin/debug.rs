@@ -33,10 +33,10 @@ fn debug(call: &mut Call<'_>) -> Answer {
             Reply::Ok.into()
         }
         (b"object", [key]) => object(call, key),
-        (b"digest", []) => {
-            Reply::Simple(digest_text(call.node.engine.keyspace().digest(call.node.now())).into())
-                .into()
-        }
+        (b"digest", []) => Reply::Simple(
+            digest_text(call.node.engine.keyspace().content_digest(call.node.now())).into(),
+        )
+        .into(),
         (b"digest-value", keys) if !keys.is_empty() => digest_values(call, keys),
         (b"log", [text]) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(text));
@@ -49,10 +49,9 @@ fn debug(call: &mut Call<'_>) -> Answer {
             call.node.debug_in_scripts.store(*on != b"0", Relaxed);
             Reply::Ok.into()
         }
+        (b"reload", options) => super::persistence::reload(call, options),
+        (b"loadaof", []) => super::persistence::loadaof(call),
         (b"quicklist-packed-threshold" | b"replicate", [_]) => Reply::Ok.into(),
-        (b"reload" | b"loadaof", _) => {
-            CommandError::known("ERR Holdfast cannot save its data set in memory mode").into()
-        }
         (b"htstats" | b"htstats-key" | b"listpack" | b"ziplist", _) => CommandError::known(
             "ERR Holdfast's tables are not Redis's: there is nothing of this kind to show",
         )

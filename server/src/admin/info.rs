@@ -7,8 +7,8 @@ use holdfast_engine::Reply;
 use holdfast_engine::command::{Command, Flags, Group};
 
 use super::client_list::Kind;
-use super::connection::REDIS_VERSION;
 use crate::alloc;
+use crate::config::REDIS_VERSION;
 use crate::node::Node;
 use crate::observe::{CommandId, Counter};
 use crate::route::{Answer, Call, ServerCommand, table};
@@ -25,7 +25,12 @@ const SECTIONS: &[Section] = &[
     Section { name: "server", title: "Server", default: true, write: server },
     Section { name: "clients", title: "Clients", default: true, write: clients },
     Section { name: "memory", title: "Memory", default: true, write: memory },
-    Section { name: "persistence", title: "Persistence", default: true, write: persistence },
+    Section {
+        name: "persistence",
+        title: "Persistence",
+        default: true,
+        write: super::persistence::info,
+    },
     Section { name: "stats", title: "Stats", default: true, write: stats },
     Section { name: "replication", title: "Replication", default: true, write: replication },
     Section { name: "cpu", title: "CPU", default: true, write: cpu },
@@ -184,27 +189,6 @@ fn memory(node: &Node, out: &mut String) {
         "mem_replication_backlog": 0,
         "mem_clients_slaves": 0,
         "mem_aof_buffer": 0,
-    );
-}
-
-fn persistence(node: &Node, out: &mut String) {
-    lines!(out,
-        "loading": 0,
-        "async_loading": 0,
-        "rdb_changes_since_last_save": node.changes.load(Relaxed),
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": node.started_unix_s,
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
-        "aof_enabled": 0,
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_last_write_status": "ok",
     );
 }
 

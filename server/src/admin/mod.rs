@@ -10,6 +10,7 @@ pub mod connection;
 pub mod debug;
 mod help_texts;
 pub mod info;
+pub mod persistence;
 pub mod raft;
 pub mod reports;
 pub mod script;

@@ -49,8 +49,13 @@ fn init(call: &mut Call<'_>) -> Answer {
         Err(error) => return error.into(),
     };
     let local = call.session.client.local_addr.clone();
+    let node = Arc::clone(call.node);
     later(async move {
         let cluster = raft.init(&local).await?;
+        if node.persist.journal.is_on() {
+            // From here on the Raft log keeps the data set.
+            node.persist.stop_journal(&node.engine);
+        }
         Ok(Reply::Simple(format!("OK {cluster:016x}").into()))
     })
 }
@@ -65,6 +70,13 @@ fn join(call: &mut Call<'_>) -> Answer {
         return CommandError::known("ERR not an address: give host:port of any member").into();
     };
     let node = Arc::clone(call.node);
+    if raft.running().is_none() && !is_empty(&node) {
+        return CommandError::known(
+            "ERR this node holds keys, which joining would replace by those of the cluster: start \
+             it with an empty directory",
+        )
+        .into();
+    }
     later(async move {
         let mut tries = 0;
         loop {
@@ -83,6 +95,10 @@ fn join(call: &mut Call<'_>) -> Answer {
             }
         }
     })
+}
+
+fn is_empty(node: &Node) -> bool {
+    node.engine.keyspace().sizes(node.now()).iter().all(|(_, size)| size.keys == 0)
 }
 
 fn address(text: &[u8]) -> Option<String> {

@@ -1,4 +1,4 @@
-//! ROLE, WAIT, SHUTDOWN, LOLWUT, MONITOR and what else concerns the server as a whole.
+//! ROLE, WAIT, LOLWUT, MONITOR and what else concerns the server as a whole.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn role(_call: &mut Call<'_>) -> Answer {
 }
 
 /// A timeout in milliseconds; 0 is without end.
-fn timeout(text: &[u8]) -> Result<Option<Duration>, CommandError> {
+pub(super) fn timeout(text: &[u8]) -> Result<Option<Duration>, CommandError> {
     let ms = integer_text(text)
         .ok_or(CommandError::known("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| CommandError::known("ERR timeout is negative"))?;
@@ -34,86 +34,12 @@ fn wait(call: &mut Call<'_>) -> Answer {
     }
 }
 
-/// `WAITAOF numlocal numreplicas timeout`: whether the local journal, and how many replicas'
-/// journals, hold what this client wrote.
-fn waitaof(call: &mut Call<'_>) -> Answer {
-    let local = match integer_text(call.args[1]) {
-        None => return CommandError::NOT_AN_INTEGER.into(),
-        Some(local @ (0 | 1)) => local,
-        Some(_) => {
-            return CommandError::known("ERR value is out of range, must be between 0 and 1")
-                .into();
-        }
-    };
-    let Some(replicas) = integer_text(call.args[2]) else {
-        return CommandError::NOT_AN_INTEGER.into();
-    };
-    if replicas < 0 {
-        return CommandError::NOT_POSITIVE.into();
-    }
-    let timeout = match timeout(call.args[3]) {
-        Ok(timeout) => timeout,
-        Err(error) => return error.into(),
-    };
-    if local == 1 {
-        return CommandError::known(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        )
-        .into();
-    }
-    let none = Reply::Array(vec![Reply::Integer(0), Reply::Integer(0)]);
-    if replicas == 0 || call.in_transaction {
-        return none.into();
-    }
-    Answer::Wait(Waiting::Replicas(timeout, none))
-}
-
 /// `REPLICAOF host port | NO ONE`
 fn replicaof(call: &mut Call<'_>) -> Answer {
     if call.args[1].eq_ignore_ascii_case(b"no") && call.args[2].eq_ignore_ascii_case(b"one") {
         return Reply::Ok.into();
     }
     CommandError::known("ERR asynchronous replication is not supported by Holdfast").into()
-}
-
-/// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`
-fn shutdown(call: &mut Call<'_>) -> Answer {
-    let (mut save, mut nosave, mut abort) = (false, false, false);
-    for option in &call.args[1..] {
-        match option.to_ascii_lowercase().as_slice() {
-            b"nosave" => nosave = true,
-            b"save" => save = true,
-            b"now" | b"force" => {}
-            b"abort" => abort = true,
-            _ => return CommandError::SYNTAX.into(),
-        }
-    }
-    if (abort && call.args.len() > 2) || (save && nosave) {
-        return CommandError::SYNTAX.into();
-    }
-    if abort {
-        return CommandError::known("ERR No shutdown in progress.").into();
-    }
-    if save {
-        return not_saved().into();
-    }
-    call.session.closing = true;
-    call.node.request_shutdown();
-    Answer::Many(Vec::new())
-}
-
-fn not_saved() -> CommandError {
-    CommandError::known("ERR Holdfast cannot save its data set in memory mode")
-}
-
-/// `SAVE`, `BGSAVE`, `BGREWRITEAOF`: nothing is saved in memory mode, and they say so.
-fn save(_call: &mut Call<'_>) -> Answer {
-    not_saved().into()
-}
-
-/// `LASTSAVE`: when the server started, for it has saved nothing since.
-fn lastsave(call: &mut Call<'_>) -> Answer {
-    Reply::Integer(call.node.started_unix_s as i64).into()
 }
 
 /// `LOLWUT [VERSION version]`
@@ -135,7 +61,7 @@ fn lolwut(call: &mut Call<'_>) -> Answer {
         \x20   '--------'\n";
     let text = format!(
         "{PICTURE}\nRedis ver. {} (Holdfast {})\n",
-        super::connection::REDIS_VERSION,
+        crate::config::REDIS_VERSION,
         env!("CARGO_PKG_VERSION")
     );
     Reply::Verbatim(text.into()).into()
@@ -230,15 +156,6 @@ pub const ROWS: &[ServerCommand] = &[
         wait,
     ),
     ServerCommand::new(
-        Command::server("waitaof", 4, Group::Generic).flags(Flags::BLOCKING).doc(
-            "7.2.0",
-            "O(1)",
-            "numlocal numreplicas timeout",
-            "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the master and/or replicas.",
-        ),
-        waitaof,
-    ),
-    ServerCommand::new(
         Command::server("replicaof", 3, Group::Server)
             .flags(ADMIN)
             .doc("5.0.0", "O(1)", "<host port | NO ONE>", "Configures a server as replica of another, or promotes it to a master.")
@@ -251,43 +168,6 @@ pub const ROWS: &[ServerCommand] = &[
             .doc("1.0.0", "O(1)", "<host port | NO ONE>", "Sets a Redis server as a replica of another, or promotes it to being a master.")
             .differs("only `NO ONE`: replication is by Raft, never asynchronous"),
         replicaof,
-    ),
-    ServerCommand::new(
-        Command::server("shutdown", -1, Group::Server)
-            .flags(ADMIN)
-            .flags(Flags::NO_MULTI)
-            .flags(Flags::ALLOW_BUSY)
-            .doc("1.0.0", "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Synchronously saves the database(s) to disk and shuts down the Redis server.")
-            .differs("`SAVE` is refused in memory mode: nothing can be saved yet"),
-        shutdown,
-    ),
-    ServerCommand::new(
-        Command::server("save", 1, Group::Server)
-            .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_MULTI))
-            .doc("1.0.0", "O(N) where N is the total number of keys in all databases", "", "Synchronously saves the database(s) to disk.")
-            .differs("answers an error: not available in memory mode yet"),
-        save,
-    ),
-    ServerCommand::new(
-        Command::server("bgsave", -1, Group::Server)
-            .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
-            .doc("1.0.0", "O(1)", "[SCHEDULE]", "Asynchronously saves the database(s) to disk.")
-            .differs("answers an error: not available in memory mode yet"),
-        save,
-    ),
-    ServerCommand::new(
-        Command::server("bgrewriteaof", 1, Group::Server)
-            .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
-            .doc("1.0.0", "O(1)", "", "Asynchronously rewrites the append-only file to disk.")
-            .differs("answers an error: not available in memory mode yet"),
-        save,
-    ),
-    ServerCommand::new(
-        Command::server("lastsave", 1, Group::Server)
-            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
-            .doc("1.0.0", "O(1)", "", "Returns the Unix timestamp of the last successful save to disk.")
-            .differs("the time of the start, as nothing has been saved since"),
-        lastsave,
     ),
     ServerCommand::new(
         Command::server("lolwut", -1, Group::Server)

@@ -17,7 +17,8 @@ use holdfast_engine::time::{DbIndex, UnixMillis};
 /// without a shared counter. Only equality of numbers means anything in memory mode.
 const RANGE_BITS: u32 = 38;
 
-static NEXT_RANGE: AtomicU64 = AtomicU64::new(0);
+/// The first range belongs to what is replayed before the first client comes.
+static NEXT_RANGE: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static NEXT: Cell<u64> = const { Cell::new(0) };

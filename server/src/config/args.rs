@@ -12,6 +12,8 @@ pub enum Request {
     Serve(Box<Config>),
     /// Print the text to standard output and exit with 0.
     Print(String),
+    /// Cut the journal of this directory where it is damaged, and exit.
+    RepairJournal(PathBuf),
 }
 
 /// Reads `argv`, the program's name first.
@@ -21,6 +23,11 @@ pub(super) fn read(argv: &[Vec<u8>]) -> Result<Request, ConfigError> {
         Some(b"-v" | b"--version") => return Ok(Request::Print(super::help::version())),
         Some(b"-h" | b"--help") => return Ok(Request::Print(super::help::usage())),
         _ => {}
+    }
+    if let [first, dir] = options
+        && first == b"--repair-journal"
+    {
+        return Ok(Request::RepairJournal(super::settings::path(dir)));
     }
     let (check, options) = match options {
         [first, rest @ ..] if first == b"--check" => (true, rest),

@@ -25,6 +25,9 @@ const USEFUL: &[(&str, &str)] = &[
     ("databases", "how many databases SELECT knows"),
     ("worker-threads", "threads that serve clients, 0: one less than the cores, at least 2"),
     ("dir", "working directory"),
+    ("save", "save to dbfilename after so many seconds and changes, e.g. 3600 1"),
+    ("appendonly", "keep a journal, so that a crash loses nothing acknowledged"),
+    ("appendfsync", "when the journal is synced: always, everysec or no"),
     ("logfile", "path of the log, empty for standard output"),
     ("loglevel", "debug, verbose, notice or warning"),
     ("slowlog-log-slower-than", "microseconds from which a command is slow"),
@@ -43,6 +46,8 @@ Holdfast: a Redis-protocol server. Any Redis client can talk to it.
 Usage: holdfast-server [/path/to/holdfast.conf] [--directive value ...] [-]
        holdfast-server -                  read the configuration from standard input
        holdfast-server --check [...]      read the configuration, say what is wrong, exit
+       holdfast-server --repair-journal DIR
+                                          cut a damaged journal where it is good, exit
        holdfast-server -v | --version
        holdfast-server -h | --help
 

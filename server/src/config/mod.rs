@@ -35,6 +35,9 @@ pub use load::{Place, Renaming};
 pub use settings::Settings;
 use value::Value;
 
+/// The Redis whose place we take, as INFO and RDB files tell it.
+pub const REDIS_VERSION: &str = "7.2.4";
+
 /// Why the server does not start; `Display` is what to print to standard error, and the exit
 /// code is 1.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -103,6 +103,17 @@ pub enum Origin {
     Remote,
 }
 
+/// When the journal is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// Before each reply.
+    Always,
+    /// Once a second.
+    EverySecond,
+    /// When the system gets around to it.
+    No,
+}
+
 /// What tells the service manager that the server is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supervisor {
@@ -185,6 +196,11 @@ from_bits! {
     Exposure: |bits| match bits {
         1 => Self::Yes,
         2 => Self::Local,
+        _ => Self::No,
+    };
+    FsyncPolicy: |bits| match bits {
+        1 => Self::Always,
+        2 => Self::EverySecond,
         _ => Self::No,
     };
     Supervisor: |bits| match bits {
@@ -344,6 +360,20 @@ settings! {
         latency_tracking: bool = "latency-tracking",
         /// Whether writes go to the journal.
         appendonly: bool = "appendonly",
+        /// When the journal is synced.
+        appendfsync: FsyncPolicy = "appendfsync",
+        /// By how many percent the journal grows before it is rewritten, 0 for never.
+        auto_aof_rewrite_percentage: u64 = "auto-aof-rewrite-percentage",
+        /// Bytes below which it is not.
+        auto_aof_rewrite_min_size: u64 = "auto-aof-rewrite-min-size",
+        /// Whether a journal that ends in a torn record is loaded without it.
+        aof_load_truncated: bool = "aof-load-truncated",
+        /// Whether long strings are compressed in RDB files.
+        rdbcompression: bool = "rdbcompression",
+        /// Whether RDB files end in a checksum.
+        rdbchecksum: bool = "rdbchecksum",
+        /// Whether changes are refused after a save in the background has failed.
+        stop_writes_on_bgsave_error: bool = "stop-writes-on-bgsave-error",
     }
     texts {
         /// The password of the default user, empty for none.
@@ -362,6 +392,10 @@ settings! {
         dir_bytes = "dir",
         /// Name of the RDB file within `dir`.
         dbfilename = "dbfilename",
+        /// What the names of the journal's files begin with.
+        appendfilename = "appendfilename",
+        /// The journal's directory within `dir`.
+        appenddirname = "appenddirname",
     }
 }
 

@@ -18,8 +18,8 @@ const MEGABYTE: i128 = 1 << 20;
 const NO_REPLICAS: &str = "this server has no replicas of its own kind; Raft replicates it";
 const NO_BUS: &str = "there is no Redis Cluster bus here";
 const NO_TLS: &str = "TLS is not served yet";
-const NO_RDB: &str = "nothing is saved to disk yet";
-const NO_JOURNAL: &str = "no journal is written yet";
+const NO_RDB: &str = "loading and saving are never slowed down";
+const NO_AOF: &str = "the journal is not Redis's append-only file";
 const NO_ACL: &str = "there are no ACL users yet, only requirepass";
 const NO_MODULES: &str = "modules cannot be loaded";
 const NO_SYSLOG: &str = "logs go to standard output or to logfile";
@@ -225,39 +225,33 @@ const OBSERVING: &[Directive] = &[
 ];
 
 const SAVING: &[Directive] = &[
-    // Redis's own default is `3600 1 300 100 60 10000`; saying so would promise a file.
-    Directive::special("save", Kind::SavePoints, "").inert(NO_RDB),
+    // Redis's own default is `3600 1 300 100 60 10000`; here nothing is written unasked.
+    Directive::special("save", Kind::SavePoints, ""),
     Directive::special("dir", Kind::Directory, "").protected(),
-    Directive::text("dbfilename", "dump.rdb").protected().check(plain_rdb_name).inert(NO_RDB),
-    Directive::yes_no("rdbcompression", "yes").inert(NO_RDB),
-    Directive::yes_no("rdbchecksum", "yes").immutable().inert(NO_RDB),
+    Directive::text("dbfilename", "dump.rdb").protected().check(plain_rdb_name),
+    Directive::yes_no("rdbcompression", "yes"),
+    Directive::yes_no("rdbchecksum", "yes").immutable(),
     Directive::yes_no("rdb-del-sync-files", "no").inert(NO_REPLICAS),
-    Directive::yes_no("rdb-save-incremental-fsync", "yes").inert(NO_RDB),
-    Directive::yes_no("stop-writes-on-bgsave-error", "yes").inert(NO_RDB),
+    Directive::yes_no("rdb-save-incremental-fsync", "yes")
+        .inert("a snapshot is synced once, when it is whole"),
+    Directive::yes_no("stop-writes-on-bgsave-error", "yes"),
 ];
 
 const JOURNAL: &[Directive] = &[
-    Directive::yes_no("appendonly", "no").refused(
-        "the journal is not there yet, so writes would be lost with the process: \
-         run with 'appendonly no' if that is acceptable",
-    ),
-    Directive::one_of("appendfsync", FSYNC, "everysec").inert(NO_JOURNAL),
-    Directive::text("appendfilename", "appendonly.aof")
-        .immutable()
-        .check(plain_journal_name)
-        .inert(NO_JOURNAL),
-    Directive::text("appenddirname", "appendonlydir")
-        .immutable()
-        .check(plain_journal_dir)
-        .inert(NO_JOURNAL),
-    Directive::yes_no("no-appendfsync-on-rewrite", "no").inert(NO_JOURNAL),
-    Directive::int("auto-aof-rewrite-percentage", "100", 0, INT).inert(NO_JOURNAL),
-    Directive::size("auto-aof-rewrite-min-size", "67108864", 0, LONG).inert(NO_JOURNAL),
-    Directive::yes_no("aof-load-truncated", "yes").inert(NO_JOURNAL),
-    Directive::yes_no("aof-use-rdb-preamble", "yes").inert(NO_JOURNAL),
-    Directive::yes_no("aof-timestamp-enabled", "no").inert(NO_JOURNAL),
-    Directive::yes_no("aof-rewrite-incremental-fsync", "yes").inert(NO_JOURNAL),
-    Directive::yes_no("aof-disable-auto-gc", "no").inert(NO_JOURNAL),
+    Directive::yes_no("appendonly", "no").by_hook(),
+    Directive::one_of("appendfsync", FSYNC, "everysec"),
+    Directive::text("appendfilename", "appendonly.aof").immutable().check(plain_journal_name),
+    Directive::text("appenddirname", "appendonlydir").immutable().check(plain_journal_dir),
+    Directive::yes_no("no-appendfsync-on-rewrite", "no")
+        .inert("a rewrite does not hold up syncing"),
+    Directive::int("auto-aof-rewrite-percentage", "100", 0, INT),
+    Directive::size("auto-aof-rewrite-min-size", "67108864", 0, LONG),
+    Directive::yes_no("aof-load-truncated", "yes"),
+    Directive::yes_no("aof-use-rdb-preamble", "yes").inert(NO_AOF),
+    Directive::yes_no("aof-timestamp-enabled", "no").inert("every record bears its time"),
+    Directive::yes_no("aof-rewrite-incremental-fsync", "yes")
+        .inert("a snapshot is synced once, when it is whole"),
+    Directive::yes_no("aof-disable-auto-gc", "no").inert(NO_AOF),
 ];
 
 const REPLICATION: &[Directive] = &[

@@ -87,11 +87,7 @@ fn every_getter_has_its_row() {
     for name in Settings::NAMES {
         let index = find(name.as_bytes()).unwrap_or_else(|| panic!("no row for {name}"));
         assert_eq!(rows()[index].name, *name, "getters go by the first name");
-        assert_eq!(
-            rows()[index].class == directive::Class::Active,
-            !["dbfilename", "appendonly"].contains(name),
-            "{name}"
-        );
+        assert!(rows()[index].class == directive::Class::Active, "{name}");
     }
 }
 
@@ -172,8 +168,7 @@ fn bad_lines_are_named_as_redis_names_them() {
 #[test]
 fn what_would_mislead_stops_the_start_unless_taken_back() {
     for args in [
-        &["--appendonly", "yes"][..],
-        &["--cluster-enabled", "yes"],
+        &["--cluster-enabled", "yes"][..],
         &["--replicaof", "localhost", "1"],
         &["--aclfile", "x"],
         &["--loadmodule", "x"],
@@ -189,10 +184,14 @@ fn what_would_mislead_stops_the_start_unless_taken_back() {
 
 #[test]
 fn inert_directives_warn_only_when_they_ask_for_something() {
-    let config = config_of(&["--io-threads", "4", "--rdbcompression", "yes", "--save", "900 1"]);
+    let config =
+        config_of(&["--io-threads", "4", "--rdbcompression", "no", "--list-compress-depth", "1"]);
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[1].contains("'save' has no effect here: nothing is saved"), "{warnings:?}");
+    assert!(
+        warnings[1].contains("'list-compress-depth' has no effect here: lists"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -360,8 +359,6 @@ fn set_answers_as_redis() {
     }
     assert_eq!(value(&config, "hash-max-ziplist-entries"), "6");
     assert_eq!(value(&config, "maxmemory"), "18446744073709551615");
-    assert!(set_text(&config, &["appendonly", "yes"]).contains("the journal is not there yet"));
-    assert_eq!(set_text(&config, &["appendonly", "no"]), "Ok");
 }
 
 #[test]

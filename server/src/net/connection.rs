@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 use super::Stream;
 use crate::config::settings::ClientClass;
 use crate::node::Node;
+use crate::persist::journal::Target;
 use crate::resp::{
     ArgRoom, Batch, Limits, Output, Parsed, RequestParser, Status, encode_protocol_error,
 };
@@ -89,6 +90,8 @@ pub struct Connection {
     missing: usize,
     /// Since when the soft output limit has been exceeded.
     over_soft_limit: Option<Instant>,
+    /// The journal's position behind all changes that the replies may acknowledge.
+    owed: u64,
 }
 
 impl Connection {
@@ -113,6 +116,7 @@ impl Connection {
             failed: None,
             missing: 0,
             over_soft_limit: None,
+            owed: 0,
         }
     }
 
@@ -133,6 +137,7 @@ impl Connection {
         self.session.client.close_outbox();
         self.node.blocked.leave(self.session.client.id);
         self.node.monitors.remove(self.session.client.id);
+        self.node.persist.journal.forget(self.session.client.id);
         if let Some(choice) = self.session.tracking.take() {
             self.node.tracking.end(self.session.client.id, &choice);
             self.node.refresh_events();
@@ -142,7 +147,15 @@ impl Connection {
 
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            if let Some((waiting, command)) = self.run_commands() {
+            let journaled = self.node.persist.journal.appended();
+            let waits = self.run_commands();
+            if self.node.persist.journal.appended() != journaled {
+                self.owed = self.node.persist.journal.appended();
+            }
+            if let Some(target) = self.node.persist.journal.target(self.owed) {
+                self.wait_for_disk(target).await?;
+            }
+            if let Some((waiting, command)) = waits {
                 self.scratch.tally.flush(&self.node);
                 self.wait(waiting, command).await?;
                 continue;
@@ -237,7 +250,9 @@ impl Connection {
                 waits = Some((waiting, args.iter().map(|arg| arg.to_vec()).collect()));
             }
             if self.output.len() > WRITE_EARLY_LEN {
-                write_early(&self.stream, &mut self.output);
+                if !self.node.persist.journal.holds_replies() {
+                    write_early(&self.stream, &mut self.output);
+                }
                 if over_hard_limit(&self.node, &self.session, self.output.len()) {
                     tracing::warn!(
                         client = self.session.client.id,
@@ -345,6 +360,24 @@ impl Connection {
                     _ => self.reply(&reply),
                 }
             }
+            Waiting::Journal { target, timeout, replicas } => {
+                let mut durable = self.node.persist.journal.has_reached(target);
+                if !durable || replicas {
+                    self.session.client.begin_block();
+                    let outcome =
+                        self.wait_for_journal((!replicas).then_some(target), timeout).await;
+                    let ended = self.session.client.end_block();
+                    outcome?;
+                    if let Some(Unblock::Error) = ended {
+                        self.reply(&unblocked_error());
+                        route::after_command(&mut self.session);
+                        return Ok(());
+                    }
+                    durable = self.node.persist.journal.has_reached(target);
+                }
+                let counts = [i64::from(durable), 0];
+                self.reply(&Reply::Array(counts.map(Reply::Integer).into()));
+            }
             Waiting::Keys { timeout, reply } => {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                 let Ok(entry) = table().resolve(&args) else {
@@ -362,6 +395,7 @@ impl Connection {
                 self.node.blocked.leave(self.session.client.id);
                 let ended = self.session.client.end_block();
                 outcome?;
+                self.owed = self.node.persist.journal.appended();
                 self.scratch.tally.record(&self.node, entry.id, 0, false);
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
@@ -388,6 +422,41 @@ impl Connection {
                 Event::Unblocked | Event::Deadline => return Ok(()),
                 Event::Read | Event::Flushed => {}
             }
+        }
+    }
+
+    /// Waits until what the replies speak of is on disk, or as far as is asked for.
+    async fn wait_for_disk(&mut self, target: Target) -> Result<(), End> {
+        let client = &self.session.client;
+        let journal = &self.node.persist.journal;
+        poll_fn(|context| {
+            if journal.poll_reached(client.id, target, context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            // A disk may fail for long: a client that is told to go does not wait for it.
+            client.register(context);
+            match client.killed() {
+                Kill::Now => Poll::Ready(Err(End::Gone)),
+                Kill::No | Kill::AfterReply => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Waits until the journal has come so far, the time is up or another ends the block.
+    async fn wait_for_journal(
+        &mut self,
+        target: Option<Target>,
+        timeout: Option<Duration>,
+    ) -> Result<(), End> {
+        let (node, id) = (Arc::clone(&self.node), self.session.client.id);
+        let reached = poll_fn(|context| match target {
+            Some(target) => node.persist.journal.poll_reached(id, target, context),
+            None => Poll::Pending,
+        });
+        tokio::select! {
+            () = reached => Ok(()),
+            ended = self.wait_until(deadline(timeout)) => ended,
         }
     }
 

@@ -39,6 +39,7 @@ pub async fn run(node: Arc<Node>) {
         if node.active_expire.load(Relaxed) && node.log_time().is_none() {
             expire(&node).await;
         }
+        crate::admin::persistence::tick(&node);
         if node.tracking.any() {
             node.tracking.limit(&node.clients, node.settings.tracking_table_max_keys());
         }

@@ -24,8 +24,8 @@ use crate::commit;
 use crate::commit::raft::batch::Items;
 use crate::commit::raft::{Outcome, Refusal};
 use crate::node::Node;
-use crate::session::Client;
 use crate::session::client::Unblock;
+use crate::session::{Client, Kill};
 
 type Key = (DbIndex, Vec<u8>);
 
@@ -362,8 +362,8 @@ impl Blocked {
         let Some(waiter) = inner.waiters.get(&arrival) else {
             return false;
         };
-        // One that was unblocked by other means leaves on its own.
-        if waiter.client.is_unblocked() {
+        // One that was unblocked by other means, or told to go, leaves on its own.
+        if waiter.client.is_unblocked() || waiter.client.killed() != Kill::No {
             return false;
         }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();

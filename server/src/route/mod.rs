@@ -263,6 +263,9 @@ fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entr
             entry.full_name
         )));
     }
+    if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
+        return Err(CommandError::known("LOADING Redis is loading the dataset in memory"));
+    }
     if flags.has(Flags::DENYOOM) && crate::memory::is_full(node) {
         return Err(CommandError::OUT_OF_MEMORY);
     }

@@ -17,6 +17,7 @@ pub const FAMILIES: &[&[ServerCommand]] = &[
     crate::admin::connection::ROWS,
     crate::admin::debug::ROWS,
     crate::admin::info::ROWS,
+    crate::admin::persistence::ROWS,
     crate::admin::raft::ROWS,
     crate::admin::reports::ROWS,
     crate::admin::script::ROWS,

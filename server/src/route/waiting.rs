@@ -22,6 +22,16 @@ pub enum Waiting {
     /// When so many replicas (or the local journal) have what this client wrote, or after the
     /// timeout; `None` is without end. The reply is what is true then.
     Replicas(Option<Duration>, Reply),
+    /// When the journal has what this client wrote on disk, or after the timeout (WAITAOF);
+    /// `replicas` are asked for besides, of which there are none.
+    Journal {
+        /// The position that must be durable.
+        target: crate::persist::journal::Target,
+        /// `None` is without end.
+        timeout: Option<Duration>,
+        /// Whether replicas are asked for.
+        replicas: bool,
+    },
     /// When one of the command's keys can serve it; the reply is for when the time is up.
     Keys {
         /// `None` is without end.

@@ -6,7 +6,7 @@ use super::{Keyspace, LockMode, Marks, Place, Plan, SHARDS, View, hooks};
 use crate::context::{Context, Touch};
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
-use crate::host::Alone;
+use crate::host::{Alone, Host};
 use crate::raw::Record;
 use crate::time::{DbIndex, UnixMillis};
 
@@ -44,6 +44,15 @@ impl Keyspace {
     /// Whether commands that may change keys are refused, for the reason the host tells.
     pub fn refuse_changes(&self, on: bool) {
         self.set_hook(hooks::REFUSE, on);
+    }
+
+    /// Calls `run` while no command changes anything.
+    ///
+    /// # Errors
+    /// `BUSY …` when a script holds shards for too long.
+    pub fn at_rest<T>(&self, host: &dyn Host, run: impl FnOnce() -> T) -> Result<T, CommandError> {
+        let _held = self.lock(&Plan::All, LockMode::Read, host)?;
+        Ok(run())
     }
 
     /// Puts a record in the place of whatever its key holds, as a snapshot told it; its expiry

@@ -208,12 +208,27 @@ impl Keyspace {
     /// for whether they still stand shows nowhere.
     #[must_use]
     pub fn digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, |db, record| {
+            let mut hasher = FixedState::with_seed(db).build_hasher();
+            hasher.write_u64(record.version());
+            hasher.write_u64(content_digest(db, record));
+            hasher.finish()
+        })
+    }
+
+    /// As [`Keyspace::digest`], without the versions: what a client could tell apart.
+    #[must_use]
+    pub fn content_digest(&self, now: UnixMillis) -> u64 {
+        self.sum_up(now, content_digest)
+    }
+
+    fn sum_up(&self, now: UnixMillis, digest: impl Fn(u64, &Record) -> u64) -> u64 {
         let mut sum = 0u64;
         for (index, db) in self.dbs.iter().enumerate() {
             let Some(db) = db.get() else { continue };
             for shard in db.map.shards() {
                 for record in iterate(&shard.read()).filter(|record| !record.is_expired(now)) {
-                    sum = sum.wrapping_add(record_digest(index as u64, record));
+                    sum = sum.wrapping_add(digest(index as u64, record));
                 }
             }
         }
@@ -240,10 +255,9 @@ impl Keyspace {
     }
 }
 
-fn record_digest(db: u64, record: &Record) -> u64 {
+fn content_digest(db: u64, record: &Record) -> u64 {
     let mut hasher = FixedState::with_seed(db).build_hasher();
     hasher.write(record.key());
-    hasher.write_u64(record.version());
     hasher.write_i64(record.expires_at().map_or(-1, |at| at.0));
     hasher.write_u64(value_digest(record));
     hasher.finish()

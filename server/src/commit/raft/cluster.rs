@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_engine::Reply;
+use holdfast_engine::time::UnixMillis;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
@@ -40,6 +41,30 @@ pub struct MemberStatus {
     pub voter: bool,
     /// On the leader: entries it lacks, if it is known what it has.
     pub lag: Option<u64>,
+}
+
+/// Versions of keys that were there before the cluster are smaller.
+const SEQUENCE_AFTER_OTHERS: u64 = 1 << 62;
+/// Writing the first snapshot takes no longer.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl Running {
+    /// Writes a snapshot of all that is applied, and purges the log up to it.
+    async fn snapshot_now(&self) -> Result<(), String> {
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        // The members, and the leader's first entry.
+        let applied = self.raft.wait(Some(SNAPSHOT_TIMEOUT));
+        let applied = applied.applied_index_at_least(Some(1), "the first entries").await;
+        let index = applied.map_err(|error| told(&error))?.last_applied.map_or(1, |id| id.index);
+        self.raft.trigger().snapshot().await.map_err(|error| told(&error))?;
+        let wait = self.raft.wait(Some(SNAPSHOT_TIMEOUT));
+        let written = wait.metrics(
+            |seen| seen.snapshot.as_ref().is_some_and(|id| id.index >= index),
+            "the first snapshot",
+        );
+        written.await.map_err(|error| told(&error))?;
+        self.raft.trigger().purge_log(index).await.map_err(|error| told(&error))
+    }
 }
 
 /// What RAFT.STATUS and INFO tell.
@@ -171,14 +196,25 @@ impl RaftNode {
             client_addr: member.client_addr.clone(),
         };
         let dir = &self.options.dir;
+        let keyspace = self.surroundings.engine().keyspace();
+        let wall = UnixMillis(self.surroundings.wall_ms());
+        let holds_keys = keyspace.sizes(wall).iter().any(|(_, size)| size.keys > 0);
+        if holds_keys {
+            let now_us = self.surroundings.monotonic_us();
+            self.applied().move_on(now_us, |place| place.sequence = SEQUENCE_AFTER_OTHERS);
+        }
         identity.save(dir).map_err(|error| refused(format!("{}: {error}", dir.display())))?;
         self.run(&identity).await.map_err(|error| refused(error.to_string()))?;
         let Some(running) = self.running() else { return Err(refused("Raft did not start")) };
         let members = BTreeMap::from([(identity.id, member)]);
         running.raft.initialize(members).await.map_err(|error| refused(error.to_string()))?;
+        self.wait_for_leader(HAND_OVER_TIMEOUT).await;
+        if holds_keys {
+            // What was here before is in no entry: others must get it by a snapshot.
+            running.snapshot_now().await.map_err(refused)?;
+        }
         identity.member = true;
         identity.save(dir).map_err(|error| refused(format!("{}: {error}", dir.display())))?;
-        self.wait_for_leader(HAND_OVER_TIMEOUT).await;
         tracing::info!("founded the cluster {:016x} as node 1", identity.cluster);
         Ok(identity.cluster)
     }

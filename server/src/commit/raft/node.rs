@@ -169,6 +169,13 @@ impl RaftNode {
             changed: watch::channel(()).0,
         });
         match identity {
+            Some(identity) if identity.id == 1 && !identity.member => {
+                return Err(StartError::Refused(format!(
+                    "founding a cluster on this node was cut off: delete {} and found it again; \
+                     what the node held before is still where it was",
+                    node.options.dir.display()
+                )));
+            }
             Some(identity) => node.run(&identity).await?,
             None if log_dir.is_dir() => {
                 return Err(StartError::Refused(format!(

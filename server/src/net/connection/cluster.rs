@@ -323,11 +323,8 @@ impl Connection {
     async fn settle(&mut self, raft: &Arc<RaftNode>, group: Group) -> Result<(), End> {
         if group.writes {
             let told = raft.submit(group.items);
-            let outcomes = if self.hears_of_itself() {
-                told.await
-            } else {
-                self.waiting_for(told).await?
-            };
+            let outcomes =
+                if self.hears_of_itself() { told.await } else { self.waiting_for(told).await? };
             let outcomes = outcomes.unwrap_or(Err(Refusal::Unknown));
             // Whoever waits for what was pushed is served before the one who pushed goes on.
             if self.node.blocked.any() {

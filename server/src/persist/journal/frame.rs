@@ -1,0 +1,317 @@
+//! The layout of a journal file, and telling a torn tail from damage.
+//!
+//! Header: `HOLDFAST-JOURNAL`, version u32, number of the file u64, CRC-32 of these u32. Then
+//! frames: length of the payload u32, number of the frame u64, CRC-32 of the payload u32, CRC-32
+//! of the three u32; the payload; a byte of 0xa5. A payload is records, each behind its length
+//! as u32. All numbers are little-endian.
+//!
+//! A write that a crash cut short leaves too few bytes, or zeros at the end where the mark should
+//! be: a torn tail. Anything else that does not fit is damage, and nobody drops that silently.
+
+use std::io::{self, Read};
+
+/// The head of every file.
+const MAGIC: &[u8; 16] = b"HOLDFAST-JOURNAL";
+/// The version of the layout.
+const VERSION: u32 = 1;
+/// Bytes of a file's header.
+pub(super) const FILE_HEADER_LEN: usize = 32;
+/// Bytes of a frame's header.
+pub(super) const FRAME_HEADER_LEN: usize = 20;
+/// Ends every frame, for a byte that was never written is 0.
+pub(super) const END_MARK: u8 = 0xa5;
+/// A frame takes records until its payload is so long.
+pub(super) const PAYLOAD_LEN_AIM: usize = 1 << 20;
+
+/// The header of the file of this number.
+#[must_use]
+pub(super) fn file_header(number: u64) -> [u8; FILE_HEADER_LEN] {
+    let mut header = [0; FILE_HEADER_LEN];
+    header[..16].copy_from_slice(MAGIC);
+    header[16..20].copy_from_slice(&VERSION.to_le_bytes());
+    header[20..28].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32fast::hash(&header[..28]);
+    header[28..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Appends a frame around `payload`.
+pub(super) fn push_frame(number: u64, payload: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    let crc = crc32fast::hash(&out[begin..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(payload);
+    out.push(END_MARK);
+}
+
+/// Appends the frames of queued records, each behind its length, and returns the number that
+/// the next frame bears.
+pub(super) fn push_records(mut number: u64, records: &[u8], out: &mut Vec<u8>) -> u64 {
+    let mut rest = records;
+    while !rest.is_empty() {
+        let mut len = 0;
+        while let Some(head) = rest.get(len..).and_then(<[u8]>::first_chunk::<4>) {
+            let record = 4 + u32::from_le_bytes(*head) as usize;
+            if len > 0 && len + record > PAYLOAD_LEN_AIM {
+                break;
+            }
+            len += record;
+        }
+        let (payload, after) = rest.split_at(len.clamp(1, rest.len()));
+        push_frame(number, payload, out);
+        number += 1;
+        rest = after;
+    }
+    number
+}
+
+/// What a file is found to be wrong with.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The last write was cut short: the file is good up to this offset.
+    Torn {
+        /// Bytes that are good.
+        good: u64,
+    },
+    /// Something was damaged after it was written.
+    Damaged {
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It could not be read.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A file's frames, one by one.
+#[derive(Debug)]
+pub(super) struct FrameReader<R> {
+    inner: R,
+    /// Bytes of the file.
+    len: u64,
+    /// Bytes read, all good.
+    offset: u64,
+    next: u64,
+}
+
+fn damaged(offset: u64, reason: &str) -> Fault {
+    Fault::Damaged { offset, reason: reason.to_owned() }
+}
+
+impl<R: Read> FrameReader<R> {
+    /// Opens the file of this number, `len` bytes long.
+    ///
+    /// # Errors
+    /// When its header is not what it should be.
+    pub(super) fn new(mut inner: R, len: u64, number: u64) -> Result<Self, Fault> {
+        let have = len.min(FILE_HEADER_LEN as u64) as usize;
+        let mut header = [0; FILE_HEADER_LEN];
+        inner.read_exact(&mut header[..have])?;
+        if header[..have] != file_header(number)[..have] {
+            // A file that was created and never written to is zeros.
+            if len <= FILE_HEADER_LEN as u64 && header.iter().all(|byte| *byte == 0) {
+                return Err(Fault::Torn { good: 0 });
+            }
+            return Err(damaged(0, "this is not the header of the journal file of this number"));
+        }
+        if have < FILE_HEADER_LEN {
+            return Err(Fault::Torn { good: 0 });
+        }
+        Ok(Self { inner, len, offset: FILE_HEADER_LEN as u64, next: 1 })
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of the next frame.
+    #[must_use]
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Reads the payload of the next frame; `false` at the end.
+    ///
+    /// # Errors
+    /// When the rest is no frame.
+    pub(super) fn next_frame(&mut self, payload: &mut Vec<u8>) -> Result<bool, Fault> {
+        let left = self.len - self.offset;
+        if left == 0 {
+            return Ok(false);
+        }
+        let mut header = [0; FRAME_HEADER_LEN];
+        let have = left.min(FRAME_HEADER_LEN as u64) as usize;
+        self.inner.read_exact(&mut header[..have])?;
+        if have < FRAME_HEADER_LEN {
+            return Err(Fault::Torn { good: self.offset });
+        }
+        let word = |at: usize| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        if crc32fast::hash(&header[..16]) != word(16) {
+            // What was never written is zeros to the end.
+            return Err(self.torn_if_zero(&header, "the header of a frame is damaged"));
+        }
+        let number = u64::from(word(4)) | u64::from(word(8)) << 32;
+        if number != self.next {
+            let reason = format!("frame {number} stands where {} should", self.next);
+            return Err(Fault::Damaged { offset: self.offset, reason });
+        }
+        let len = word(0) as usize;
+        if ((left - FRAME_HEADER_LEN as u64) as usize) < len + 1 {
+            return Err(Fault::Torn { good: self.offset });
+        }
+        payload.resize(len + 1, 0);
+        self.inner.read_exact(payload)?;
+        let mark = payload.pop();
+        let whole = crc32fast::hash(payload) == word(12);
+        if mark != Some(END_MARK) || !whole {
+            let reason = "the content of a frame is damaged";
+            if mark != Some(0) {
+                return Err(damaged(self.offset, reason));
+            }
+            match self.torn_if_zero(&[], reason) {
+                // No more than its mark is missing, and that is written anew.
+                Fault::Torn { .. } if whole => {
+                    self.len = self.offset + (FRAME_HEADER_LEN + len + 1) as u64
+                }
+                fault => return Err(fault),
+            }
+        }
+        self.offset += (FRAME_HEADER_LEN + len + 1) as u64;
+        self.next += 1;
+        Ok(true)
+    }
+
+    /// A torn tail if `head` ends in zeros and only zeros follow, else damage.
+    fn torn_if_zero(&mut self, head: &[u8], reason: &str) -> Fault {
+        let mut buffer = [0; 4096];
+        let mut zero = head.iter().rev().take(1).all(|byte| *byte == 0);
+        while zero {
+            match self.inner.read(&mut buffer) {
+                Ok(0) => return Fault::Torn { good: self.offset },
+                Ok(len) => zero = buffer[..len].iter().all(|byte| *byte == 0),
+                Err(error) => return error.into(),
+            }
+        }
+        damaged(self.offset, reason)
+    }
+}
+
+/// The records of a payload.
+pub(super) fn records(mut payload: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    std::iter::from_fn(move || {
+        if payload.is_empty() {
+            return None;
+        }
+        let split = payload
+            .split_first_chunk::<4>()
+            .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
+        payload = split.map_or(&[], |(_, rest)| rest);
+        Some(split.map(|(record, _)| record))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(frames: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = file_header(7).to_vec();
+        for (nth, payload) in frames.iter().enumerate() {
+            push_frame(nth as u64 + 1, payload, &mut bytes);
+        }
+        bytes
+    }
+
+    /// The frames that can be read, and what ends them.
+    fn read(bytes: &[u8]) -> (usize, Result<(), Fault>) {
+        let mut reader = match FrameReader::new(bytes, bytes.len() as u64, 7) {
+            Ok(reader) => reader,
+            Err(fault) => return (0, Err(fault)),
+        };
+        let (mut count, mut payload) = (0, Vec::new());
+        loop {
+            match reader.next_frame(&mut payload) {
+                Ok(true) => count += 1,
+                Ok(false) => return (count, Ok(())),
+                Err(fault) => return (count, Err(fault)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_has_a_torn_tail_and_keeps_what_is_before() {
+        let bytes = file(&[b"first", b"two", b"third payload"]);
+        assert!(matches!(read(&bytes), (3, Ok(()))));
+        let ends = [FILE_HEADER_LEN, FILE_HEADER_LEN + 26, FILE_HEADER_LEN + 26 + 24, bytes.len()];
+        for cut in 0..bytes.len() {
+            let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
+            let (count, end) = read(&bytes[..cut]);
+            assert_eq!(count, whole, "cut at {cut}");
+            let good = if ends.contains(&cut) {
+                assert!(end.is_ok(), "cut at {cut}: {end:?}");
+                continue;
+            } else {
+                ends.iter().rev().find(|end| **end <= cut).map_or(0, |end| *end as u64)
+            };
+            assert!(
+                matches!(end, Err(Fault::Torn { good: told }) if told == good),
+                "{cut} {end:?}"
+            );
+            // A file system may give zeros for what was not written.
+            if cut >= FILE_HEADER_LEN {
+                let mut zeroed = bytes[..cut].to_vec();
+                zeroed.resize(bytes.len().max(cut + 1) + 30, 0);
+                let (count, end) = read(&zeroed);
+                // A frame that lacks its mark alone is whole.
+                let marked = ends.contains(&(cut + 1));
+                assert_eq!(count, whole + usize::from(marked), "zeroed at {cut}");
+                assert_eq!(end.is_ok(), marked, "zeroed at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_damage_wherever_it_is() {
+        let bytes = file(&[b"first", b"second"]);
+        for at in 0..bytes.len() {
+            for bit in [1, 0x80] {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= bit;
+                let (_, end) = read(&flipped);
+                assert!(matches!(end, Err(Fault::Damaged { .. })), "byte {at}: {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn queued_records_become_frames() {
+        let mut queued = Vec::new();
+        for len in [0usize, 5, 400_000, 700_000, 3_000_000, 1] {
+            queued.extend_from_slice(&(len as u32).to_le_bytes());
+            queued.resize(queued.len() + len, len as u8);
+        }
+        let mut bytes = file_header(7).to_vec();
+        assert_eq!(push_records(1, &queued, &mut bytes), 5);
+        let mut reader = FrameReader::new(&bytes[..], bytes.len() as u64, 7).expect("a header");
+        let (mut payload, mut lens) = (Vec::new(), Vec::new());
+        while reader.next_frame(&mut payload).expect("all is well") {
+            lens.extend(records(&payload).map(|record| record.map(<[u8]>::len)));
+        }
+        let expected = [0usize, 5, 400_000, 700_000, 3_000_000, 1].map(Some);
+        assert_eq!(lens, expected);
+    }
+}

@@ -1,0 +1,246 @@
+//! The thread that writes and syncs the journal.
+//!
+//! With `always` it takes what is queued, writes it, syncs, wakes those who wait, and looks
+//! again: while it syncs, the next group gathers. Otherwise it writes once in a millisecond
+//! and syncs once a second, so that commands seldom have to wake it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use super::frame::{END_MARK, FILE_HEADER_LEN, file_header, push_records};
+use super::{Journal, Location, Policy};
+use crate::persist::files;
+
+/// Pause between writes when nobody waits for them.
+const LINGER: Duration = Duration::from_millis(1);
+/// How often `everysec` syncs.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long after a failure writing is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A sync that takes longer is counted as delayed.
+const SYNC_SLOW: Duration = Duration::from_secs(2);
+
+/// A log file that is written to.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    number: u64,
+    /// Bytes that are good.
+    len: u64,
+    /// The number of the next frame.
+    next: u64,
+}
+
+impl LogFile {
+    /// Creates the log of this number, durably.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn create(location: &Location, number: u64) -> io::Result<Self> {
+        let path = location.dir.join(location.names.log(number));
+        let mut file = File::create(&path)?;
+        file.write_all(&file_header(number))?;
+        file.sync_all()?;
+        files::sync_dir(&location.dir)?;
+        Ok(Self { file, number, len: FILE_HEADER_LEN as u64, next: 1 })
+    }
+
+    /// Opens a log that was replayed to go on behind its last frame; what follows is cut off.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn resume(path: &Path, number: u64, len: u64, next: u64) -> io::Result<Self> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        let mut len = len;
+        if len < FILE_HEADER_LEN as u64 {
+            file.set_len(0)?;
+            file.write_all(&file_header(number))?;
+            len = FILE_HEADER_LEN as u64;
+        } else {
+            file.set_len(len)?;
+        }
+        if next > 1 {
+            // The mark of the last frame may be all that is missing of it.
+            file.seek(SeekFrom::Start(len - 1))?;
+            file.write_all(&[END_MARK])?;
+        }
+        file.seek(SeekFrom::Start(len))?;
+        file.sync_all()?;
+        Ok(Self { file, number, len, next })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it holds nothing yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.next == 1
+    }
+
+    /// Writes records; after an error the file is as before.
+    fn write(&mut self, records: &[u8], frames: &mut Vec<u8>) -> io::Result<()> {
+        frames.clear();
+        let next = push_records(self.next, records, frames);
+        if let Err(error) = self.file.write_all(frames) {
+            // A part of it may be there: nothing must follow a torn frame.
+            self.file.set_len(self.len)?;
+            self.file.seek(SeekFrom::Start(self.len))?;
+            return Err(error);
+        }
+        self.len += frames.len() as u64;
+        self.next = next;
+        Ok(())
+    }
+}
+
+/// Writes what is queued until the journal is stopped. `on_failure` is told when writing fails
+/// and when it works again.
+pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool)) {
+    let (mut taken, mut frames) = (Vec::new(), Vec::new());
+    let mut synced = Instant::now();
+    let mut unsynced = false;
+    loop {
+        let next = take(journal, &mut taken, unsynced.then(|| synced + SYNC_EVERY));
+        if !taken.is_empty() {
+            if !write_until_it_works(journal, &mut file, &taken, &mut frames, on_failure) {
+                return;
+            }
+            journal.written.fetch_add(taken.len() as u64, Release);
+            journal.log_len.fetch_add(frames.len() as u64, Relaxed);
+            unsynced = true;
+            taken.clear();
+        }
+        let policy = journal.policy.load(Acquire);
+        let due = policy == Policy::Always as u8
+            || policy != Policy::No as u8 && synced.elapsed() >= SYNC_EVERY
+            || !matches!(next, Next::GoOn);
+        if unsynced && due {
+            sync(journal, &file);
+            synced = Instant::now();
+            unsynced = false;
+            journal.durable.store(journal.written.load(Relaxed), Release);
+        }
+        journal.wake_waiters();
+        match next {
+            Next::GoOn if policy != Policy::Always as u8 => std::thread::sleep(LINGER),
+            Next::GoOn => {}
+            Next::Switch(other) => {
+                file = other;
+                journal.number.store(file.number, Release);
+                journal.log_len.fetch_add(file.len, Relaxed);
+                // Whoever waits for the switch looks at the number.
+                journal.wake_waiters();
+            }
+            Next::Stop => return,
+        }
+    }
+}
+
+/// What follows a group of records.
+enum Next {
+    GoOn,
+    Switch(LogFile),
+    Stop,
+}
+
+/// Takes what is queued; waits for it, but not beyond the time of the next sync.
+fn take(journal: &Journal, taken: &mut Vec<u8>, sync_at: Option<Instant>) -> Next {
+    let mut queue = journal.queue.lock();
+    while queue.bytes.is_empty() && queue.switch.is_none() && !queue.stop {
+        queue.asleep = true;
+        let timed_out = match sync_at {
+            Some(at) => journal.wake.wait_until(&mut queue, at).timed_out(),
+            None => {
+                journal.wake.wait(&mut queue);
+                false
+            }
+        };
+        if timed_out {
+            break;
+        }
+    }
+    queue.asleep = false;
+    if let Some((position, file)) = queue.switch.take() {
+        let before = usize::try_from(position - queue.begin).unwrap_or(usize::MAX);
+        let before = before.min(queue.bytes.len());
+        taken.extend(queue.bytes.drain(..before));
+        queue.begin = position;
+        return Next::Switch(file);
+    }
+    std::mem::swap(taken, &mut queue.bytes);
+    queue.begin += taken.len() as u64;
+    // A burst's room is given back.
+    if taken.capacity() > 8 << 20 && taken.len() < taken.capacity() / 8 {
+        taken.shrink_to(taken.len());
+    }
+    if queue.stop { Next::Stop } else { Next::GoOn }
+}
+
+/// Whether it was written: not if the journal is stopped while that is impossible.
+fn write_until_it_works(
+    journal: &Journal,
+    file: &mut LogFile,
+    records: &[u8],
+    frames: &mut Vec<u8>,
+    on_failure: &dyn Fn(bool),
+) -> bool {
+    let mut failed = false;
+    while let Err(error) = file.write(records, frames) {
+        if !failed {
+            tracing::error!(
+                "Error writing to the journal: {error}. Changes are refused until it works again; \
+                 nothing acknowledged is lost"
+            );
+            *journal.failure.lock() = error.to_string();
+            journal.failing.store(true, Release);
+            on_failure(true);
+            journal.wake_waiters();
+            failed = true;
+        }
+        if journal.queue.lock().stop {
+            tracing::error!(
+                "the last changes ({} bytes) could not be written to the journal",
+                records.len()
+            );
+            return false;
+        }
+        std::thread::sleep(RETRY_AFTER);
+    }
+    if failed {
+        tracing::warn!("the journal can be written to again");
+        journal.failing.store(false, Release);
+        on_failure(false);
+    }
+    true
+}
+
+fn sync(journal: &Journal, file: &LogFile) {
+    let began = Instant::now();
+    journal.syncing.store(true, Relaxed);
+    if let Err(error) = file.file.sync_data() {
+        // What the system could not write it may have thrown away: no later sync would tell.
+        tracing::error!(
+            "the journal could not be synced: {error}. The process ends, for it cannot know \
+             what is on disk; check the disk and start again"
+        );
+        std::process::exit(1);
+    }
+    journal.syncing.store(false, Relaxed);
+    if began.elapsed() > SYNC_SLOW {
+        journal.delayed_syncs.fetch_add(1, Relaxed);
+        tracing::warn!("a sync of the journal took {} ms", began.elapsed().as_millis());
+    }
+}
