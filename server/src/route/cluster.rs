@@ -75,6 +75,9 @@ pub enum Kind {
     Script(&'static Entry),
 }
 
+/// The engine's commands that look at no data.
+const OF_NO_DATA: &[&str] = &["ping", "echo", "time"];
+
 /// The server's commands that only the leader can answer.
 const ON_LEADER: &[&str] = &[
     "multi",
@@ -108,6 +111,8 @@ pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
     }
     match entry.run {
         Run::Engine if session.in_subscriber_mode() => Kind::Local,
+        // What no data decides: a node is asked whether it lives, or what time it is.
+        Run::Engine if OF_NO_DATA.contains(&entry.row.name) => Kind::Local,
         Run::Engine => match entry.row.handler {
             Handler::Read(_) => Kind::Read(entry),
             Handler::Script(_) if entry.row.flags.has(Flags::READONLY) => Kind::Read(entry),
