@@ -14,6 +14,8 @@ pub mod node;
 pub mod outcome;
 mod proposer;
 mod reader;
+#[cfg(test)]
+mod sim;
 pub mod snapshot;
 pub mod state_machine;
 pub mod surroundings;

@@ -74,6 +74,8 @@ impl SnapshotFile {
 /// The directory of snapshots.
 pub struct Store {
     dir: PathBuf,
+    /// Whether snapshots are written on a thread of their own; a simulation has but one.
+    beside: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -192,7 +194,14 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Arc::new(Self { dir: dir.to_owned() }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), beside: true }))
+    }
+
+    /// As [`Store::open`], but snapshots are written at once, by whoever asks for them.
+    #[cfg(test)]
+    pub(super) fn open_single_threaded(dir: &Path) -> io::Result<Arc<Self>> {
+        fs::create_dir_all(dir)?;
+        Ok(Arc::new(Self { dir: dir.to_owned(), beside: false }))
     }
 
     /// A name for a file that is being written.
@@ -231,6 +240,12 @@ impl Store {
     ) -> Builder {
         let (cut, is_cut) = std::sync::mpsc::sync_channel(1);
         let (tell, written) = oneshot::channel();
+        if !self.beside {
+            let path = self.part("build");
+            let done = self.write(node.engine(), &position, &path, || {}).map(|()| path);
+            let _ = tell.send(done);
+            return Builder { store: Arc::clone(self), position, written: Some(written) };
+        }
         let (store, at) = (Arc::clone(self), position.clone());
         let spawned = std::thread::Builder::new().name("raft-snapshot".into()).spawn(move || {
             let path = store.part("build");
