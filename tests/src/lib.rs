@@ -10,7 +10,9 @@
 
 pub mod client;
 pub mod cluster;
+pub mod history;
 pub mod server;
+pub mod torture;
 pub mod transcript;
 pub mod wire;
 

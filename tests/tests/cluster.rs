@@ -29,6 +29,7 @@ fn until_served(node: &Node, line: &str) -> Reply {
         if let Received::Reply(reply) = client.receive(Duration::from_secs(8))
             && !reply.is_error("CLUSTERDOWN")
             && !reply.is_error("UNKNOWN")
+            && !reply.is_error("LOADING")
         {
             return reply;
         }
@@ -145,10 +146,8 @@ fn write_until(addrs: &[std::net::SocketAddr], stop: &AtomicBool, tag: &str) -> 
             match client.receive(Duration::from_secs(8)) {
                 Received::Reply(reply) if reply.is_ok() => acknowledged.push(number),
                 Received::Reply(reply) => {
-                    assert!(
-                        reply.is_error("CLUSTERDOWN") || reply.is_error("UNKNOWN"),
-                        "an answer of another kind: {reply:?}"
-                    );
+                    let known = ["CLUSTERDOWN", "UNKNOWN", "LOADING"];
+                    assert!(known.iter().any(|word| reply.is_error(word)), "{reply:?}");
                     break;
                 }
                 Received::Nothing | Received::Closed => break,

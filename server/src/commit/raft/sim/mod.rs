@@ -27,8 +27,10 @@ use super::outcome::Outcome;
 use super::types::{Batch, Entry, Leader, Member, NodeId, Payload, Vote};
 use world::World;
 
-/// Seeds of one run of the tests.
+/// Seeds of one run of the tests …
 const SEEDS: u64 = 2_000;
+/// … unless the machine is so slow or busy that they take longer than this.
+const TIME_LIMIT: Duration = Duration::from_secs(170);
 
 /// openraft's types on simulated time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +105,12 @@ fn two_thousand_seeds() {
         run(seed, &tally);
         return;
     }
+    let is_asked_for = seed_of("HOLDFAST_SIM_SEEDS").is_some();
     let count = seed_of("HOLDFAST_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    // How long the test itself may take is nothing that is simulated.
+    #[allow(clippy::disallowed_methods)]
+    let began = std::time::Instant::now();
+    let (next, ran) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -112,9 +118,11 @@ fn two_thousand_seeds() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
-                    if seed >= count || !failed.lock().expect("the list").is_empty() {
+                    let over = began.elapsed() > TIME_LIMIT && !is_asked_for;
+                    if seed >= count || over || !failed.lock().expect("the list").is_empty() {
                         return;
                     }
+                    ran.fetch_add(1, Relaxed);
                     if catch_unwind(AssertUnwindSafe(|| run(seed, &tally))).is_err() {
                         failed.lock().expect("the list").push(seed);
                     }
@@ -124,12 +132,17 @@ fn two_thousand_seeds() {
     });
     let failed = failed.into_inner().expect("the list");
     assert!(failed.is_empty(), "replay with HOLDFAST_SIM_SEED={}", failed[0]);
+    let count = ran.load(Relaxed);
+    if count < SEEDS && !is_asked_for {
+        eprintln!("\n!!! only {count} of {SEEDS} seeds: the machine is slow or busy\n");
+    }
     // Each kind of thing must have happened many times, or the seeds show little.
     let total = |of: &AtomicU64| of.load(Relaxed);
     assert!(total(&tally.acknowledged) > count * 20, "{tally:?}");
-    for of in [&tally.crashes, &tally.partitions, &tally.changes, &tally.reads, &tally.locks] {
+    for of in [&tally.crashes, &tally.partitions, &tally.reads, &tally.locks] {
         assert!(total(of) > count / 2, "{tally:?}");
     }
+    assert!(total(&tally.changes) > count / 10, "{tally:?}");
     assert!(total(&tally.snapshots_sent) > count / 50, "{tally:?}");
     println!("{count} seeds: {tally:?}");
 }

@@ -406,7 +406,13 @@ impl World {
 
     pub(super) async fn shut_down(&self) {
         for id in self.running() {
-            self.crash(id).await;
+            let running = {
+                let mut nodes = self.nodes.lock().expect("the nodes");
+                nodes.get_mut(&id).and_then(|node| node.running.take())
+            };
+            if let Some(running) = running {
+                let _ = running.raft.shutdown().await;
+            }
         }
     }
 }
