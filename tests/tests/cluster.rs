@@ -495,3 +495,43 @@ fn a_journaled_node_becomes_the_first_of_a_cluster() {
         assert!(reply.text().contains("this node holds keys"), "{reply:?}");
     });
 }
+
+#[test]
+fn a_tagged_command_runs_once() {
+    with_server(|| {
+        let mut cluster = Cluster::new(3, &["--raft-snapshot-log-size", "65536"]);
+        let mut client = cluster.client();
+        assert_eq!(client.line("RAFT.ONCE me 1 INCR n").int(), 1);
+        assert_eq!(client.line("RAFT.ONCE me 1 INCR n").int(), 1);
+        assert_eq!(client.line("RAFT.ONCE other 1 INCR n").int(), 2);
+        assert_eq!(client.line("RAFT.ONCE me 2 INCR n").int(), 3);
+        assert!(client.line("RAFT.ONCE me 1 INCR n").is_error("ERR this client has sent number 2"));
+        assert!(client.line("RAFT.ONCE me x INCR n").is_error("ERR value is not an integer"));
+        assert!(client.line("RAFT.ONCE me 3 NOSUCH n").is_error("ERR unknown command"));
+        assert!(client.line("RAFT.ONCE me 3 BLPOP l 0").is_error("ERR only commands on keys"));
+        assert!(client.line("RAFT.ONCE me 3 LPUSH n x").is_error("WRONGTYPE"));
+        assert!(client.line("RAFT.ONCE me 3 SET n 9").is_error("WRONGTYPE"), "the first reply");
+        assert_eq!(client.line("GET n").text(), "3");
+        // Across a new leader, and a snapshot.
+        let value = "x".repeat(300);
+        for number in 0..1_500 {
+            client.cmd(&["SET", &format!("key:{}", number % 50), &value]);
+        }
+        let leader = cluster.leader();
+        cluster.nodes[leader].kill();
+        let other = (leader + 1) % 3;
+        assert_eq!(until_served(&cluster.nodes[other], "RAFT.ONCE other 1 INCR n").int(), 2);
+        for node in &mut cluster.nodes {
+            node.kill();
+        }
+        for node in &mut cluster.nodes {
+            node.spawn();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let mut client = cluster.client();
+        assert!(cluster.nodes[other].number("raft_snapshot_index") > 0, "no snapshot was made");
+        assert_eq!(client.line("RAFT.ONCE other 1 INCR n").int(), 2);
+        assert_eq!(client.line("GET n").text(), "3");
+        cluster.assert_alike();
+    });
+}

@@ -187,6 +187,17 @@ fn transfer_leader(call: &mut Call<'_>) -> Answer {
     })
 }
 
+/// `RAFT.ONCE client number command [arg ...]`: comes here only when it cannot run.
+fn once(call: &mut Call<'_>) -> Answer {
+    if let Err(error) = raft_of(call) {
+        return error.into();
+    }
+    match crate::route::cluster::tagged(call.args) {
+        Ok(_) => CommandError::known("ERR not allowed here").into(),
+        Err(error) => error.into(),
+    }
+}
+
 /// `RAFT.STATUS`
 fn status(call: &mut Call<'_>) -> Answer {
     let status = match raft_of(call) {
@@ -366,6 +377,18 @@ pub const ROWS: &[ServerCommand] = &[
             .doc("7.2.4", "O(1)", "[id]", "Hands leadership over to another member.")
             .differs("ours; the name is RedisRaft's"),
         transfer_leader,
+    ),
+    ServerCommand::new(
+        Command::server("raft.once", -4, Group::Cluster)
+            .flags(Flags::NOSCRIPT.with(Flags::NO_MULTI))
+            .doc(
+                "7.2.4",
+                "That of the command",
+                "client number command [arg ...]",
+                "Runs a command unless it ran before under this number; answers the first reply.",
+            )
+            .differs("ours: makes the retry of a write safe whose outcome was unknown"),
+        once,
     ),
     ServerCommand::new(
         Command::server("raft.status", 1, Group::Cluster)

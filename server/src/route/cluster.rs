@@ -18,7 +18,7 @@ use super::tally::note_duration;
 use super::{Scratch, deliver};
 use crate::commit;
 use crate::commit::raft::RaftNode;
-use crate::commit::raft::batch::Items;
+use crate::commit::raft::batch::{Items, Tag};
 use crate::node::Node;
 use crate::session::tracking::Reads;
 use crate::session::{Queue, Session};
@@ -71,9 +71,14 @@ pub enum Kind {
     Write(&'static Entry),
     /// EXEC of a queue that can run.
     Exec,
+    /// RAFT.ONCE of a command that can run.
+    Once(&'static Entry),
     /// SCRIPT LOAD or FLUSH.
     Script(&'static Entry),
 }
+
+/// A client's name for itself is at most so long.
+const CLIENT_LEN_MAX: usize = 256;
 
 /// The engine's commands that look at no data.
 const OF_NO_DATA: &[&str] = &["ping", "echo", "time"];
@@ -121,6 +126,7 @@ pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
         Run::Server(_) => match entry.full_name.as_str() {
             "exec" if session.queue.as_ref().is_some_and(is_runnable) => Kind::Exec,
             "watch" if session.queue.is_none() => Kind::AfterBarrier,
+            "raft.once" if tagged(args).is_ok() => Kind::Once(entry),
             "script|load" => Kind::Script(entry),
             "script|flush" if is_flush(args) => Kind::Script(entry),
             name if ON_LEADER.contains(&name) => Kind::OnLeader,
@@ -185,6 +191,32 @@ pub fn track(node: &Node, session: &mut Session, kind: Kind, args: Args<'_>) {
         }
         _ => {}
     }
+}
+
+/// What RAFT.ONCE is to run: the tag, and the command.
+///
+/// # Errors
+/// When it has no number, or the command is none that can be tagged.
+pub fn tagged<'a, 'b>(args: Args<'b>) -> Result<(Tag<'b>, &'a [&'b [u8]]), CommandError>
+where
+    'b: 'a,
+    Args<'b>: 'a,
+{
+    let number = holdfast_engine::value::integer_text(args[2]);
+    let number = number.and_then(|number| u64::try_from(number).ok());
+    let number = number.ok_or(CommandError::NOT_AN_INTEGER)?;
+    if args[1].is_empty() || args[1].len() > CLIENT_LEN_MAX {
+        return Err(CommandError::known("ERR a client's name has 1 to 256 bytes"));
+    }
+    let command = &args[3..];
+    let entry = table().resolve(command)?;
+    let runs = matches!(entry.run, Run::Engine) && !entry.row.flags.has(Flags::BLOCKING);
+    if !runs || entry.row.name == "evalsha" {
+        return Err(CommandError::known(
+            "ERR only commands on keys, and EVAL, can be tagged, and none that blocks",
+        ));
+    }
+    Ok(((args[1], number), command))
 }
 
 /// Whether SCRIPT FLUSH has the arguments it may have.

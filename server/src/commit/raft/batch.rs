@@ -21,6 +21,7 @@ const TRANSACTION: u8 = 1;
 const SCRIPT_LOAD: u8 = 2;
 const SCRIPT_FLUSH: u8 = 3;
 const NEW_MEMBER: u8 = 4;
+const ONCE: u8 = 5;
 
 /// What holds for all proposals of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub struct Items {
 
 /// One command of a transaction, with the database selected when its turn comes.
 pub type StepArgs<'a> = (DbIndex, &'a [&'a [u8]]);
+
+/// A client's name for itself, and the number it gave a command.
+pub type Tag<'a> = (&'a [u8], u64);
 
 fn put_len(out: &mut Vec<u8>, len: usize) {
     let mut left = len as u64;
@@ -84,6 +88,15 @@ impl Items {
     /// Appends a command.
     pub fn command(&mut self, db: DbIndex, touch: Touch, args: Args<'_>) {
         self.begin(COMMAND, db, touch);
+        put_args(&mut self.bytes, args);
+    }
+
+    /// Appends a command that `client` gave this number: it runs at most once.
+    pub fn once(&mut self, db: DbIndex, touch: Touch, (client, number): Tag<'_>, args: Args<'_>) {
+        self.begin(ONCE, db, touch);
+        put_len(&mut self.bytes, client.len());
+        self.bytes.extend_from_slice(client);
+        self.bytes.extend_from_slice(&number.to_le_bytes());
         put_args(&mut self.bytes, args);
     }
 
@@ -148,6 +161,8 @@ pub fn encode<'a>(header: Header, items: impl Iterator<Item = &'a Items> + Clone
 pub enum Item<'a> {
     /// A command; its arguments are in the decoder's buffer.
     Command,
+    /// A command that runs at most once.
+    Once(Tag<'a>),
     /// A transaction.
     Transaction {
         /// Its commands.
@@ -259,12 +274,16 @@ impl<'a> Decoder<'a> {
         self.touch = if self.u8()? == 0 { Touch::Counts } else { Touch::Leaves };
         let item = match kind {
             COMMAND => {
-                let mut args = std::mem::take(&mut self.args);
-                args.clear();
-                let read = self.read_args(&mut args);
-                self.args = args;
-                read?;
+                self.command()?;
                 Item::Command
+            }
+            ONCE => {
+                let len = self.len()?;
+                let client = self.take(len)?;
+                let mut number = [0; 8];
+                number.copy_from_slice(self.take(8)?);
+                self.command()?;
+                Item::Once((client, u64::from_le_bytes(number)))
             }
             TRANSACTION => self.transaction()?,
             SCRIPT_LOAD => {
@@ -276,6 +295,14 @@ impl<'a> Decoder<'a> {
             _ => return Err(Malformed("proposal")),
         };
         Ok(Some(item))
+    }
+
+    fn command(&mut self) -> Result<(), Malformed> {
+        let mut args = std::mem::take(&mut self.args);
+        args.clear();
+        let read = self.read_args(&mut args);
+        self.args = args;
+        read
     }
 
     fn transaction(&mut self) -> Result<Item<'a>, Malformed> {
@@ -317,6 +344,7 @@ mod tests {
         items.script_load(b"return 1");
         items.script_flush();
         items.new_member();
+        items.once(DbIndex(0), Touch::Counts, (b"me", 9), &[b"incr", b"n"]);
         encode(HEADER, [&items].into_iter())
     }
 
@@ -335,6 +363,8 @@ mod tests {
         assert_eq!(decoder.next(), Ok(Some(Item::ScriptLoad(b"return 1"))));
         assert_eq!(decoder.next(), Ok(Some(Item::ScriptFlush)));
         assert_eq!(decoder.next(), Ok(Some(Item::NewMember)));
+        assert_eq!(decoder.next(), Ok(Some(Item::Once((b"me", 9)))));
+        assert_eq!(decoder.args, [&b"incr"[..], b"n"]);
         assert_eq!(decoder.next(), Ok(None));
     }
 
@@ -347,7 +377,7 @@ mod tests {
             while let Ok(Some(_)) = decoder.next() {
                 items += 1;
             }
-            assert!(items < 5, "cut at {len}");
+            assert!(items < 6, "cut at {len}");
         }
     }
 

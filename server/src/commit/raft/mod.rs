@@ -11,6 +11,7 @@ mod data;
 pub mod identity;
 pub mod log;
 pub mod node;
+mod once;
 pub mod outcome;
 mod proposer;
 mod reader;

@@ -1,6 +1,6 @@
 //! Snapshots of the state machine: files in a directory, one current at a time.
 //!
-//! `magic 8 | length u32 and the position | data | crc32 of all before u32`. The position says
+//! `magic 8 | length u32 and the position | length u32 and the tagged replies | data | crc32 u32`. The position says
 //! which entry is the last inside; what the data consists of is told in [`super::data`]. A file is
 //! written under another name, synced, renamed, and its directory synced; it is checked
 //! whole before any of it replaces what is there.
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::applied::Position;
 use super::data;
+use super::once::Once;
 use super::surroundings::Surroundings;
 use super::types::{Leader, Member, NodeId, SnapshotMeta, Types};
 use super::wire::{self, Malformed, Reader};
@@ -157,6 +158,14 @@ fn read_position(file: &mut impl Read, path: &Path) -> io::Result<Position> {
     position(&bytes).map_err(|error| bad(path, error.0))
 }
 
+fn read_once(file: &mut impl Read, path: &Path) -> io::Result<Once> {
+    let mut len = [0; 4];
+    file.read_exact(&mut len)?;
+    let mut bytes = Vec::new();
+    file.take(u64::from(u32::from_le_bytes(len))).read_to_end(&mut bytes)?;
+    Once::read(&mut Reader::new(&bytes)).map_err(|error| bad(path, error.0))
+}
+
 /// Reads a whole snapshot and compares its sum.
 fn verify(file: &mut File, path: &Path) -> io::Result<()> {
     let len = file.metadata()?.len();
@@ -237,12 +246,16 @@ impl Store {
         self: &Arc<Self>,
         node: Arc<dyn Surroundings>,
         position: Position,
+        once: &Once,
     ) -> Builder {
+        let mut replies = Vec::new();
+        once.put(&mut replies);
         let (cut, is_cut) = std::sync::mpsc::sync_channel(1);
         let (tell, written) = oneshot::channel();
         if !self.beside {
             let path = self.part("build");
-            let done = self.write(node.engine(), &position, &path, || {}).map(|()| path);
+            let done =
+                self.write(node.engine(), (&position, &replies), &path, || {}).map(|()| path);
             let _ = tell.send(done);
             return Builder { store: Arc::clone(self), position, written: Some(written) };
         }
@@ -252,7 +265,7 @@ impl Store {
             let at_cut = || {
                 let _ = cut.send(());
             };
-            let done = store.write(node.engine(), &at, &path, at_cut).map(|()| path);
+            let done = store.write(node.engine(), (&at, &replies), &path, at_cut).map(|()| path);
             let _ = tell.send(done);
         });
         if spawned.is_ok() {
@@ -265,7 +278,7 @@ impl Store {
     fn write(
         &self,
         engine: &Engine,
-        position: &Position,
+        (position, replies): (&Position, &[u8]),
         path: &Path,
         at_cut: impl FnOnce(),
     ) -> io::Result<()> {
@@ -276,6 +289,8 @@ impl Store {
         out.write_all(MAGIC)?;
         out.write_all(&(bytes.len() as u32).to_le_bytes())?;
         out.write_all(&bytes)?;
+        out.write_all(&(replies.len() as u32).to_le_bytes())?;
+        out.write_all(replies)?;
         data::save(engine, at_cut, &mut out)?;
         let sum = out.hasher.clone().finalize();
         out.inner.write_all(&sum.to_le_bytes())?;
@@ -306,7 +321,7 @@ impl Store {
         meta: &SnapshotMeta,
         snapshot: &SnapshotFile,
         engine: &Engine,
-    ) -> io::Result<Position> {
+    ) -> io::Result<(Position, Once)> {
         let mut file = snapshot.open()?;
         verify(&mut file, &snapshot.path)?;
         let mut from = BufReader::with_capacity(1 << 20, file);
@@ -314,9 +329,10 @@ impl Store {
         if position.last != meta.last_log_id {
             return Err(bad(&snapshot.path, "it is not the one that was announced"));
         }
+        let once = read_once(&mut from, &snapshot.path)?;
         data::load(engine, UnixMillis(position.now_ms), &mut from)?;
         self.keep(&snapshot.path, &position)?;
-        Ok(position)
+        Ok((position, once))
     }
 
     /// The current snapshot.

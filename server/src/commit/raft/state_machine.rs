@@ -18,7 +18,8 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
 use super::applied::Applied;
-use super::batch::{Decoder, Header, Item};
+use super::batch::{Decoder, Header, Item, Tag};
+use super::once::{Once, Seen};
 use super::outcome::Outcome;
 use super::snapshot::{Builder, SnapshotFile, Store};
 use super::surroundings::{Replica, Surroundings};
@@ -32,6 +33,7 @@ pub struct StateMachine {
     node: Arc<dyn Surroundings>,
     applied: Arc<Applied>,
     snapshots: Arc<Store>,
+    once: Once,
     effects: Effects,
 }
 
@@ -58,7 +60,7 @@ impl StateMachine {
     #[must_use]
     pub fn new(node: Arc<dyn Surroundings>, applied: Arc<Applied>, snapshots: Arc<Store>) -> Self {
         let effects = Effects::new(node.wanted_events());
-        Self { node, applied, snapshots, effects }
+        Self { node, applied, snapshots, once: Once::default(), effects }
     }
 
     /// Applies one entry's proposals; outcomes only if somebody waits for them.
@@ -78,6 +80,9 @@ impl StateMachine {
             let outcome =
                 match item {
                     Item::Command => run.command(&decoder.args, context),
+                    Item::Once((client, number)) => {
+                        Some(run.once(&mut self.once, (client, number), &decoder.args, context))
+                    }
                     Item::Transaction { steps, watches } => {
                         Some(run.transaction(&steps, &watches, context))
                     }
@@ -177,6 +182,30 @@ impl Run<'_> {
         Some(Outcome::Reply { reply: outcome.reply, hits, misses, took_us })
     }
 
+    /// Runs a command unless it ran before.
+    fn once(
+        &mut self,
+        once: &mut Once,
+        (client, number): Tag<'_>,
+        args: Args<'_>,
+        context: Context,
+    ) -> Outcome {
+        if let Seen::Before(told) = once.look(client, number, context.sequence) {
+            return reply(told);
+        }
+        let answers = std::mem::replace(&mut self.answers, true);
+        let outcome = self.command(args, context);
+        self.answers = answers;
+        let outcome = match outcome {
+            Some(done @ Outcome::Reply { .. }) => done,
+            _ => reply(Reply::Nil),
+        };
+        if let Outcome::Reply { reply, .. } = &outcome {
+            once.note(client, number, reply, context.sequence);
+        }
+        outcome
+    }
+
     fn transaction(
         &mut self,
         steps: &[(DbIndex, Vec<&[u8]>)],
@@ -251,7 +280,7 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Called between entries: engine and position belong together.
-        self.snapshots.capture(Arc::clone(&self.node), self.applied.position())
+        self.snapshots.capture(Arc::clone(&self.node), self.applied.position(), &self.once)
     }
 
     async fn install_snapshot(
@@ -259,7 +288,8 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let position = self.snapshots.install(meta, &snapshot, self.node.engine())?;
+        let (position, once) = self.snapshots.install(meta, &snapshot, self.node.engine())?;
+        self.once = once;
         self.applied.move_on(self.node.monotonic_us(), |place| *place = position);
         Ok(())
     }

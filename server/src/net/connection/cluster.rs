@@ -265,6 +265,15 @@ impl Connection {
                     Err(error) => Slot::Known(Reply::error(error)),
                 }
             }
+            Kind::Once(entry) => match cluster::tagged(&args) {
+                Ok((tag, command_args)) => {
+                    let (db, touch) = (self.session.db, self.session.touch);
+                    group.items.once(db, touch, tag, command_args);
+                    group.writes = true;
+                    Slot::One(entry, command)
+                }
+                Err(error) => Slot::Known(Reply::error(error)),
+            },
             Kind::Script(entry) => {
                 cluster::propose_script(entry, &args, &mut group.items);
                 group.writes = true;
