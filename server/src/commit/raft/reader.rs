@@ -26,6 +26,9 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds under way at a time.
 const ROUNDS_MAX: usize = 2;
 
+/// How a read makes sure that this node leads. Not by a lease: a restarted voter forgets it.
+pub(super) const READ_POLICY: ReadPolicy = ReadPolicy::ReadIndex;
+
 /// Somebody who wants to read, told the time to read at.
 pub(super) type Reading = oneshot::Sender<Result<UnixMillis, Refusal>>;
 
@@ -60,7 +63,7 @@ impl Rounds {
     }
 
     async fn round(&self) -> Result<UnixMillis, Refusal> {
-        let asked = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let asked = self.raft.ensure_linearizable(READ_POLICY);
         match tokio::time::timeout(ROUND_TIMEOUT, asked).await {
             Ok(Ok(_)) => {}
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => {

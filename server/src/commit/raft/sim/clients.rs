@@ -8,11 +8,12 @@ use holdfast_engine::Reply;
 use holdfast_engine::context::Touch;
 use holdfast_engine::time::DbIndex;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{AsyncRuntime, ReadPolicy};
+use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
 use super::super::batch::{Header, Items, encode};
 use super::super::outcome::Outcome;
+use super::super::reader::READ_POLICY;
 use super::super::types::Batch;
 use super::world::{World, assert_holds, now_us};
 
@@ -145,7 +146,7 @@ impl Client {
     async fn read(&self) {
         let before = self.world.promised.lock().expect("the promises").clone();
         let Some((id, raft)) = self.world.leader() else { return };
-        let read = raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let read = raft.ensure_linearizable(READ_POLICY);
         let Ok(Ok(_)) = SimRuntime::timeout(PATIENCE, read).await else { return };
         for (client, promised) in &before {
             let Some(list) = self.world.list(id, *client) else { return };
