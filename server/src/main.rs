@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::admin::persistence;
+use holdfast::config::settings::ShutdownFlags;
 use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
 use holdfast::net::members;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
 use holdfast::persist::journal::{Location, Names};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: holdfast::alloc::CountingAlloc = holdfast::alloc::CountingAlloc;
 
+/// When loading takes longer, clients are admitted and told so.
+const ADMIT_AFTER: Duration = Duration::from_millis(100);
 /// How long clients may take to be sent what they were answered.
 const DRAIN: Duration = Duration::from_millis(200);
 
@@ -44,6 +47,9 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "Can't open the log file: {error}");
         return ExitCode::FAILURE;
     }
+    if config.settings().disable_thp() {
+        small_pages();
+    }
     let workers = config.settings().worker_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -60,6 +66,16 @@ fn main() -> ExitCode {
             tracing::error!("the worker threads could not be started: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps the kernel from giving the process huge pages, of which every thread and size of
+/// allocation would hold one that is hardly used. The allocator does not ask for any either
+/// (its feature `no_thp`), so that those before this call are small, too.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "transparent huge pages could not be disabled");
     }
 }
 
@@ -87,19 +103,30 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let addresses = listeners.addresses();
-    // Clients are told that data is being loaded rather than turned away.
     node.persist.loading.begin(node.clock.now_ms() / 1000);
     persistence::follow_settings(&node);
-    listeners.accept(&node);
     let loader = Arc::clone(&node);
-    let loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
-    let loaded = tokio::select! {
-        loaded = loading => loaded,
-        () = wait_for_end(&node) => {
-            // Nothing has changed, and half a data set is not worth saving.
-            remove_pidfile(&node);
-            tracing::warn!("Holdfast is now ready to exit, bye bye...");
-            return ExitCode::SUCCESS;
+    let mut loading = tokio::task::spawn_blocking(move || persistence::load_at_start(&loader));
+    let Some(mut ends) = Ends::new(&node) else {
+        tracing::error!("signals cannot be handled");
+        return ExitCode::FAILURE;
+    };
+    let mut listeners = Some(listeners);
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut loading => break loaded,
+            () = tokio::time::sleep(ADMIT_AFTER), if listeners.is_some() => {
+                // From now on clients are told why they must wait.
+                if let Some(listeners) = listeners.take() {
+                    listeners.accept(&node);
+                }
+            }
+            _ = ends.next() => {
+                // Nothing has changed, and half a data set is not worth saving.
+                remove_pidfile(&node);
+                tracing::warn!("Holdfast is now ready to exit, bye bye...");
+                return ExitCode::SUCCESS;
+            }
         }
     };
     match loaded {
@@ -115,6 +142,9 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         }
     }
     node.persist.loading.end();
+    if let Some(listeners) = listeners {
+        listeners.accept(&node);
+    }
     tokio::spawn(holdfast::net::cron::run(Arc::clone(&node)));
     logging::set_role(logging::Role::Master);
     tracing::info!(
@@ -123,25 +153,29 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         if workers == 1 { "" } else { "s" }
     );
     supervise::notify(&node.settings, "READY=1");
-    wait_for_end(&node).await;
+    loop {
+        let Some(flags) = ends.next().await else { break };
+        let save = flags.save || !flags.nosave && !node.settings.save_points().is_empty();
+        let saver = Arc::clone(&node);
+        let prepared = tokio::task::spawn_blocking(move || {
+            persistence::prepare_end(&saver, save, flags.force)
+        });
+        if prepared.await.unwrap_or(false) {
+            break;
+        }
+        tracing::error!(
+            "the signal is not followed, for data would be lost; check the log, or use SHUTDOWN \
+             with FORCE"
+        );
+    }
     supervise::notify(&node.settings, "STOPPING=1");
     members::hand_over_before_end(&node).await;
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let save = node.persist.note_shutdown() && saves_on_signal(&node);
-    if let Err(error) = persistence::at_shutdown(&node, save) {
-        tracing::error!("the last snapshot could not be saved: {error}");
-        return ExitCode::FAILURE;
-    }
+    let whole = persistence::at_end(&node);
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
-    ExitCode::SUCCESS
-}
-
-/// Whether a signal that ends the process asks for a snapshot.
-fn saves_on_signal(node: &Node) -> bool {
-    let flags = node.settings.shutdown_on_sigterm();
-    flags.save || !flags.nosave && !node.settings.save_points().is_empty()
+    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// `--repair-journal DIR`
@@ -165,21 +199,39 @@ fn repair_journal(dir: std::path::PathBuf) -> ExitCode {
     }
 }
 
-/// Completes at SIGTERM, SIGINT or SHUTDOWN.
-async fn wait_for_end(node: &Arc<Node>) {
-    let mut shutdown = node.shutdown_signal();
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be handled; stop the server with SHUTDOWN");
-        let _ = shutdown.wait_for(|state| *state != Shutdown::No).await;
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::warn!("Received SIGTERM scheduling shutdown..."),
-        _ = interrupt.recv() => tracing::warn!("Received SIGINT scheduling shutdown..."),
-        _ = shutdown.wait_for(|state| *state != Shutdown::No) => {
-            tracing::warn!("User requested shutdown...");
+/// What ends the process: SIGTERM, SIGINT and SHUTDOWN.
+struct Ends {
+    node: Arc<Node>,
+    shutdown: tokio::sync::watch::Receiver<Shutdown>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn new(node: &Arc<Node>) -> Option<Self> {
+        Some(Self {
+            node: Arc::clone(node),
+            shutdown: node.shutdown_signal(),
+            terminate: signal(SignalKind::terminate()).ok()?,
+            interrupt: signal(SignalKind::interrupt()).ok()?,
+        })
+    }
+
+    /// The next of them: what a signal asks for, or `None` for SHUTDOWN, which has seen to all.
+    async fn next(&mut self) -> Option<ShutdownFlags> {
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                tracing::warn!("Received SIGTERM scheduling shutdown...");
+                Some(self.node.settings.shutdown_on_sigterm())
+            }
+            _ = self.interrupt.recv() => {
+                tracing::warn!("Received SIGINT scheduling shutdown...");
+                Some(self.node.settings.shutdown_on_sigint())
+            }
+            _ = self.shutdown.wait_for(|state| *state != Shutdown::No) => {
+                tracing::warn!("User requested shutdown...");
+                None
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::commit::raft::applied::Applied;
 use crate::commit::raft::identity::Identity;
 use crate::commit::raft::transport::handshake::Secret;
 use crate::config::{Config, Settings};
+use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
 use crate::pubsub::Registry as PubSub;
@@ -49,6 +50,8 @@ pub struct Node {
     pub engine: Engine,
     /// The server's clock.
     pub clock: Clock,
+    /// What is known of evictions.
+    pub eviction: Eviction,
     /// Connected clients.
     pub clients: Registry,
     /// Files: snapshots and the journal.
@@ -103,10 +106,12 @@ impl Node {
             None => random_u64(),
         };
         let started_unix_s = clock.now_ms() / 1000;
+        holdfast_engine::value::seed_members(hash_seed);
         let node = Arc::new(Self {
             started_unix_s,
             engine: Engine::new(databases, hash_seed),
             clock,
+            eviction: Eviction::default(),
             clients: Registry::default(),
             persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
@@ -232,7 +237,7 @@ impl Host for Node {
     }
 
     fn is_out_of_memory(&self) -> bool {
-        crate::memory::is_full(self)
+        crate::memory::is_exhausted(self)
     }
 
     fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {

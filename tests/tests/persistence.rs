@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ fn fill(c: &mut Client) {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for line in [
         "SET int 12345",
+        "SET byte 100",
+        "SET int32 1000000",
         "SET negative -7",
         "SET wide 123456789012",
         "SET text hello",
@@ -26,6 +28,8 @@ fn fill(c: &mut Client) {
         "SET ttl v PX 100000000",
         "RPUSH list a 1 -5 300 70000 b",
         "SADD ints 1 -5 70000 9999999999",
+        "SADD ints16 1 -5",
+        "SADD ints32 1 -70000",
         "SADD strings b 3 a",
         "ZADD zset 1 a 1.5 b inf c -0.1 d 1e300 e",
         "HSET hash f v 1 2 g -300",
@@ -84,6 +88,17 @@ fn content(c: &mut Client) -> BTreeMap<String, String> {
     all
 }
 
+/// What Redis's own tool says of a file.
+fn check_rdb(path: &Path) {
+    match std::process::Command::new("redis-check-rdb").arg(path).output() {
+        Ok(done) => {
+            let told = String::from_utf8_lossy(&done.stdout).into_owned();
+            assert!(done.status.success() && told.contains("Checksum OK"), "{told}");
+        }
+        Err(error) => eprintln!("SKIPPED: redis-check-rdb cannot be run: {error}"),
+    }
+}
+
 fn sorted(reply: Reply, width: usize) -> Vec<Reply> {
     let texts = reply.texts();
     let mut rows: Vec<&[String]> = texts.chunks(width).collect();
@@ -102,6 +117,7 @@ fn redis_loads_our_snapshot_and_we_load_its() {
         fill(&mut c);
         let before = content(&mut c);
         assert!(c.line("SAVE").is_ok());
+        check_rdb(&origin.dir().join("dump.rdb"));
         let file = fs::read(origin.dir().join("dump.rdb")).unwrap();
         let target = Server::start_with_files(to, &[], &[("dump.rdb", &file)]);
         let mut d = target.client();
@@ -534,4 +550,69 @@ fn a_full_disk_refuses_changes_until_it_has_room() {
             assert!(c.line("SET key value").is_ok());
         }
     }
+}
+
+/// Ends that save: nothing acknowledged before them is missing, and one that cannot save is not
+/// followed.
+#[test]
+fn the_end_of_the_process_saves_all_or_is_refused() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let args = ["--save", "3600 100000", "--rdbcompression", "no"];
+    let mut server = Server::start(Kind::Ours, &args);
+    for end in ["SIGTERM", "SHUTDOWN"] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..3)
+            .map(|id| {
+                let (c, stop) = (server.client(), Arc::clone(&stop));
+                std::thread::spawn(move || write_until_it_dies(c, id, Told::default(), &stop))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        // A snapshot that is being written is given up.
+        let mut c = server.client();
+        assert!(!c.line("BGSAVE").is_any_error());
+        if end == "SIGTERM" {
+            signal(&server, "TERM");
+        } else {
+            c.send(&["SHUTDOWN"]).unwrap();
+        }
+        assert_eq!(server.wait_exit(Duration::from_secs(20)), Some(0), "{}", server.log());
+        let told: Vec<Told> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        server.start_again(&args).unwrap();
+        let mut c = server.client();
+        for (id, told) in told.iter().enumerate() {
+            assert!(told.count > 0);
+            assert_eq!(c.line(&format!("GET count:{id}")).text(), told.count.to_string(), "{end}");
+            assert_eq!(c.line(&format!("LLEN list:{id}")).int(), told.pushed, "{end}");
+        }
+        c.line("FLUSHALL");
+        let left = fs::read_dir(server.dir()).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(left.into_iter().all(|name| !name.starts_with("temp-")));
+    }
+    let mut c = server.client();
+    assert!(c.line(&format!("SET long {}", "x".repeat(20_000))).is_ok());
+    if !server.limit_files("5000") {
+        return;
+    }
+    assert!(c.line("SHUTDOWN").is_error("ERR Errors trying to SHUTDOWN"));
+    assert!(c.line("SET still here").is_ok());
+    signal(&server, "TERM");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.log().contains("the signal is not followed") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(c.line("GET still").text(), "here");
+    c.send(&["SHUTDOWN", "NOSAVE"]).unwrap();
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+}
+
+fn signal(server: &Server, name: &str) {
+    let done = std::process::Command::new("kill")
+        .args([format!("-{name}"), server.pid().to_string()])
+        .status();
+    assert!(done.unwrap().success());
 }

@@ -17,7 +17,7 @@ const HEADER_LINES_MAX: usize = 15;
 
 /// The engine's rooms, lowest first; rooms of one floor may know each other.
 const ENGINE_FLOORS: &[&[&str]] = &[
-    &["access", "collections", "error", "reply", "time", "limits"],
+    &["access", "collections", "error", "random", "reply", "time", "limits"],
     &["command", "keyspace", "value", "raw", "context", "effects", "host", "dump"],
     &["commands", "script", "scripts"],
     &["engine"],
@@ -41,6 +41,7 @@ const KNOWN_UPWARD: &[&str] = &[
     // The room of unsafe code holds the Lua bridge.
     "engine: raw -> script",
     // Counters are kept by those who count; what prints them belongs to `admin`.
+    "server: memory -> observe",
     "server: node -> observe",
     "server: route -> observe",
     // The server's rows, and what MONITOR and SLOWLOG hide, stand in `admin`.

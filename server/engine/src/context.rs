@@ -2,6 +2,9 @@
 
 use crate::time::{DbIndex, UnixMillis};
 
+/// The bits of a record's note of its last use: seconds, as in Redis.
+pub(crate) const ACCESS_CLOCK_MASK: u32 = 0x00ff_ffff;
+
 /// The facts about the world that a command may depend on, fixed when it was proposed.
 ///
 /// Two engines in the same state that run the same commands under the same contexts end in
@@ -48,6 +51,6 @@ impl Context {
     #[inline]
     #[must_use]
     pub fn access_clock(&self) -> u32 {
-        (self.now.0 / 1000) as u32 & 0x00ff_ffff
+        (self.now.0 / 1000) as u32 & ACCESS_CLOCK_MASK
     }
 }

@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 use crate::command::{Access, Args, Command, CommandTable, Flags, Group, Handler, Renamed, Scope};
 use crate::commands;
 use crate::context::{Context, Touch};
-use crate::effects::Effects;
+use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use crate::host::{Alone, Host};
-use crate::keyspace::{Keyspace, LockMode, Place, Plan, View, hooks};
+use crate::keyspace::{Candidate, Keyspace, LockMode, Place, Plan, View, hooks};
 use crate::raw::{Record, Value};
 use crate::reply::{CommandResult, Reply};
 use crate::script::{Sha, Shebang};
@@ -284,6 +284,33 @@ impl Engine {
                 self.run_with_everything(row, args, LockMode::Write, context, host, effects)
             }
         }
+    }
+
+    /// Removes the key of `candidate`, if it is there and was not used since it was drawn; whether
+    /// it was removed. `context.db` is the candidate's.
+    ///
+    /// In a journal this is an UNLINK.
+    pub fn evict(
+        &self,
+        candidate: &Candidate,
+        context: Context,
+        host: &dyn Host,
+        effects: &mut Effects,
+    ) -> bool {
+        let key = &candidate.key[..];
+        let plan = Plan::One(self.place(context.db, key));
+        let Ok(mut view) = View::lock(&self.keyspace, &plan, LockMode::Write, context, host) else {
+            return false;
+        };
+        let unused = view.look(key).is_some_and(|record| record.access() == candidate.access);
+        if !unused || !view.remove(key, effects) {
+            return false;
+        }
+        effects.event(EventClass::EVICTED, "evicted", context.db, key);
+        if view.hooks() & hooks::JOURNAL != 0 {
+            view.journal_command(&[b"UNLINK", key]);
+        }
+        true
     }
 
     #[cold]

@@ -16,6 +16,7 @@ pub mod error;
 pub mod host;
 pub mod keyspace;
 pub mod limits;
+mod random;
 pub mod raw;
 pub mod reply;
 pub mod script;

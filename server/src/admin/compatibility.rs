@@ -46,6 +46,7 @@ expiry.
 - Scripts may not write after a command whose reply has no order (KEYS, SCAN, RANDOMKEY, …).
 - Scripts cannot be killed; `lua-instruction-limit` (at most a billion) stops them.
 - CLIENT TRACKING: NOLOOP is not heeded, and a script's undeclared reads are not tracked.
+- `maxmemory` refuses writes; nothing is evicted. SAVE and its like are refused: the log keeps the data set.
 - `rename-command` is refused; the limits of encodings and of arguments are Redis's defaults; `databases` must be
   the same on all members.
 
@@ -57,8 +58,8 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules, asynchronous replication, and everything that saves to disk. Such a
-command is unknown, or says what is missing. `maxmemory` refuses writes when it is reached; nothing is evicted.
+Streams, HyperLogLog, geo, functions (FUNCTION, FCALL), ACL users, modules and asynchronous replication. Such a
+command is unknown, or says what is missing.
 
 ## Commands
 ";

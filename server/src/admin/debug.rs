@@ -4,11 +4,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use holdfast_engine::command::{Args, Command, Flags, Group};
+use holdfast_engine::effects::{Effects, EventClass};
+use holdfast_engine::engine::table as engine_table;
+use holdfast_engine::value::integer_text;
 use holdfast_engine::value::number::parse_f64;
 use holdfast_engine::{Blob, CommandError, Reply};
 
+use crate::commit;
 use crate::node::Node;
-use crate::route::{Answer, Call, ServerCommand, Waiting};
+use crate::route::{Answer, Call, ServerCommand, Waiting, deliver};
 
 /// Longest DEBUG SLEEP: a day.
 const SLEEP_S_MAX: f64 = 86_400.0;
@@ -33,6 +37,7 @@ fn debug(call: &mut Call<'_>) -> Answer {
             Reply::Ok.into()
         }
         (b"object", [key]) => object(call, key),
+        (b"populate", [count, rest @ ..]) if rest.len() <= 2 => populate(call, count, rest),
         (b"digest", []) => Reply::Simple(
             digest_text(call.node.engine.keyspace().content_digest(call.node.now())).into(),
         )
@@ -96,6 +101,39 @@ fn sleep(seconds: &[u8], in_transaction: bool) -> Answer {
         return Reply::Ok.into();
     }
     Answer::Wait(Waiting::Sleep(duration, Reply::Ok))
+}
+
+/// `DEBUG POPULATE count [prefix] [size]`: sets as many keys `prefix:n` to `value:n`, padded
+/// with zeros to `size`; those that are there stay as they are.
+fn populate(call: &Call<'_>, count: &[u8], rest: Args<'_>) -> Answer {
+    let number = |text: &[u8]| integer_text(text).and_then(|number| usize::try_from(number).ok());
+    let (Some(count), Some(size)) = (number(count), rest.get(1).map_or(Some(0), |s| number(s)))
+    else {
+        return CommandError::known("ERR value is out of range, must be positive").into();
+    };
+    if size > call.node.settings.proto_max_bulk_len() {
+        return CommandError::known("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+            .into();
+    }
+    let prefix = rest.first().copied().unwrap_or(b"key");
+    let Some(setnx) = engine_table().find(b"setnx") else { return CommandError::SYNTAX.into() };
+    for n in 0..count {
+        let key = [prefix, b":", n.to_string().as_bytes()].concat();
+        let mut value = format!("value:{n}").into_bytes();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        let mut effects = Effects::new(EventClass::NONE);
+        let context = commit::context(call.session.db, call.node.now(), call.session.touch);
+        let args: Args<'_> = &[b"setnx", &key, &value];
+        let outcome = call.node.engine.run(setnx, args, context, &**call.node, &mut effects);
+        call.node.changes.fetch_add(effects.changes, Relaxed);
+        deliver::deliver(call.node, &mut effects);
+        if outcome.reply.is_error() {
+            return outcome.reply.into();
+        }
+    }
+    Reply::Ok.into()
 }
 
 fn digest_text(digest: u64) -> String {

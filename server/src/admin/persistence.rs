@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::context::Context;
@@ -20,6 +21,12 @@ use crate::route::{Answer, Call, ServerCommand, Waiting, deliver};
 
 /// After a save that failed the next one is tried so much later.
 const RETRY_AFTER_US: u64 = 5_000_000;
+/// Writes are held back for so long at most while the last snapshot is saved.
+const LAST_SAVE_US_MAX: u64 = 3_600_000_000;
+/// How long the end of the process waits for a snapshot to be given up.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether a job has ended.
+const STEP: Duration = Duration::from_millis(5);
 
 /// What saving is answered in a cluster: the log and its snapshots keep the data set there.
 fn kept_by_raft(node: &Node) -> Option<CommandError> {
@@ -49,13 +56,25 @@ pub fn on_failure(node: &Arc<Node>) -> OnFailure {
     })
 }
 
+/// What follows the moment that is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Commands go on.
+    GoesOn,
+    /// Nothing may change any more.
+    Sealed,
+}
+
 /// Saves to the RDB file; the job has begun.
-fn save_now(node: &Node, job: Job) -> io::Result<()> {
+fn save_now(node: &Node, job: Job, after: After) -> io::Result<()> {
     let path = node.persist.rdb_path();
     let mut changes = 0;
     let checksum = if node.settings.rdbchecksum() { Checksum::Yes } else { Checksum::No };
     let saved = node.persist.write_snapshot(&node.engine, node, &path, checksum, || {
         changes = node.changes.load(Relaxed);
+        if after == After::Sealed {
+            node.persist.seal(&node.engine, true);
+        }
     });
     let now_us = node.clock.monotonic_us();
     node.persist.finish(job, saved.is_ok(), now_us, node.clock.now_ms() / 1000);
@@ -74,7 +93,11 @@ fn save_now(node: &Node, job: Job) -> io::Result<()> {
 }
 
 fn rewrite_now(node: &Node) {
-    let rewritten = node.persist.rewrite(&node.engine, node);
+    let rewritten = if node.persist.journal.is_on() {
+        node.persist.rewrite(&node.engine, node)
+    } else {
+        node.persist.write_journal(&node.engine, node)
+    };
     let now_us = node.clock.monotonic_us();
     node.persist.finish(Job::Rewrite, rewritten.is_ok(), now_us, node.clock.now_ms() / 1000);
     match rewritten {
@@ -93,7 +116,7 @@ fn in_background(node: &Arc<Node>, job: Job) -> io::Result<()> {
     let spawned =
         std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || match job {
             Job::Rewrite => rewrite_now(&shared),
-            Job::Save | Job::BackgroundSave => drop(save_now(&shared, job)),
+            Job::Save | Job::BackgroundSave => drop(save_now(&shared, job, After::GoesOn)),
         });
     spawned.map(drop).inspect_err(|error| {
         let now_us = node.clock.monotonic_us();
@@ -116,7 +139,7 @@ pub fn tick(node: &Arc<Node>) {
             let _ = in_background(node, job);
         }
     };
-    if report.rewrite_scheduled && node.persist.journal.is_on() {
+    if report.rewrite_scheduled {
         return start(Job::Rewrite);
     }
     if report.save_scheduled {
@@ -133,12 +156,15 @@ pub fn tick(node: &Arc<Node>) {
     }
     let percentage = node.settings.auto_aof_rewrite_percentage();
     let (base, log) = node.persist.journal.sizes();
+    // Each one that fails leaves one more log behind.
+    let rewrite_retry_us = RETRY_AFTER_US << report.rewrite_failures.min(10);
     let grown = log.saturating_mul(100) / base.max(1);
     if node.persist.journal.is_on()
         && percentage > 0
         && base + log > node.settings.auto_aof_rewrite_min_size()
         && grown >= percentage
-        && (report.last_rewrite_ok || now_us.saturating_sub(report.last_try_us) > RETRY_AFTER_US)
+        && (report.rewrite_failures == 0
+            || now_us.saturating_sub(report.last_rewrite_try_us) > rewrite_retry_us)
     {
         tracing::info!("Starting automatic rewriting of the journal on {grown}% growth");
         start(Job::Rewrite);
@@ -210,20 +236,50 @@ pub fn load_at_start(node: &Arc<Node>) -> io::Result<()> {
     loaded
 }
 
-/// Saves at the end of the process if that is asked for, and syncs the journal.
-///
-/// # Errors
-/// When the save fails.
-pub fn at_shutdown(node: &Arc<Node>, save: bool) -> io::Result<()> {
-    if save && node.log_time().is_none() {
-        tracing::warn!("Saving the final RDB snapshot before exiting.");
-        while node.persist.begin(Job::Save, node.clock.monotonic_us()).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+/// Whether the process may end now: what is to be saved is saved, or it is forced.
+/// Nothing changes after the cut of the last snapshot.
+pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
+    if node.persist.journal.failure().is_some() {
+        tracing::error!("the last changes cannot be written to the journal");
+        if !force {
+            return false;
         }
-        save_now(node, Job::Save)?;
     }
+    node.persist.cancel(true);
+    // Half a data set must not take the place of the file it is loaded from.
+    if !save || node.persist.loading.is_active() || node.log_time().is_some() {
+        return true;
+    }
+    tracing::warn!("Saving the final RDB snapshot before exiting.");
+    let now_us = node.clock.monotonic_us();
+    node.pause.begin(now_us, now_us.saturating_add(LAST_SAVE_US_MAX), true);
+    wait_for_place(node, Job::Save);
+    node.persist.cancel(false);
+    if save_now(node, Job::Save, After::Sealed).is_ok() || force {
+        return true;
+    }
+    node.persist.seal(&node.engine, false);
+    node.pause.end();
+    false
+}
+
+/// Syncs the journal and waits for what is being written to be given up; whether nothing is
+/// lost.
+pub fn at_end(node: &Node) -> bool {
+    node.persist.cancel(true);
     node.persist.journal.end();
-    Ok(())
+    let since = std::time::Instant::now();
+    while node.persist.report().running.is_some() && since.elapsed() < GIVE_UP_PATIENCE {
+        std::thread::sleep(STEP);
+    }
+    node.persist.journal.failure().is_none()
+}
+
+/// Claims the one place of a job once it is free.
+fn wait_for_place(node: &Node, job: Job) {
+    while node.persist.begin(job, node.clock.monotonic_us()).is_err() {
+        std::thread::sleep(STEP);
+    }
 }
 
 /// `SAVE`: OK once everything is on disk; other clients go on.
@@ -231,10 +287,14 @@ fn save(call: &mut Call<'_>) -> Answer {
     if let Some(error) = kept_by_raft(call.node) {
         return error.into();
     }
-    if call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()).is_err() {
-        return CommandError::known("ERR Background save already in progress").into();
+    match call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()) {
+        Err(Job::BackgroundSave) => {
+            return CommandError::known("ERR Background save already in progress").into();
+        }
+        Err(Job::Save | Job::Rewrite) => blocking(|| wait_for_place(call.node, Job::Save)),
+        Ok(()) => {}
     }
-    match blocking(|| save_now(call.node, Job::Save)) {
+    match blocking(|| save_now(call.node, Job::Save, After::GoesOn)) {
         Ok(()) => Reply::Ok.into(),
         Err(error) => CommandError::new(format!("ERR {error}")).into(),
     }
@@ -268,18 +328,12 @@ fn bgsave(call: &mut Call<'_>) -> Answer {
     }
 }
 
-/// `BGREWRITEAOF`
+/// `BGREWRITEAOF`: also while no journal is kept, for a later start with `appendonly yes`.
 fn bgrewriteaof(call: &mut Call<'_>) -> Answer {
     if let Some(error) = kept_by_raft(call.node) {
         return error.into();
     }
     let persist = &call.node.persist;
-    if !persist.journal.is_on() {
-        return CommandError::known(
-            "ERR no journal is kept: CONFIG SET appendonly yes begins one with all that is there",
-        )
-        .into();
-    }
     match persist.begin(Job::Rewrite, call.node.clock.monotonic_us()) {
         Ok(()) => match in_background(call.node, Job::Rewrite) {
             Ok(()) => Reply::simple("Background append only file rewriting started").into(),
@@ -365,30 +419,18 @@ fn shutdown(call: &mut Call<'_>) -> Answer {
     if abort {
         return CommandError::known("ERR No shutdown in progress.").into();
     }
-    if call.node.persist.journal.failure().is_some() && !force {
-        tracing::error!("SHUTDOWN is refused: the last changes cannot be written to the journal");
+    let save = save || !nosave && !call.node.settings.save_points().is_empty();
+    if !blocking(|| prepare_end(call.node, save, force)) {
         return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
     }
-    // Half a data set must not take the place of the file it is loaded from.
-    let loading = call.node.persist.loading.is_active();
-    let save = !loading && (save || !nosave && !call.node.settings.save_points().is_empty());
-    if save && blocking(|| save_once(call.node)).is_err() && !force {
-        return CommandError::known("ERR Errors trying to SHUTDOWN. Check logs.").into();
-    }
-    call.node.persist.note_shutdown();
     call.session.closing = true;
     call.node.request_shutdown();
     Answer::Many(Vec::new())
 }
 
 fn save_once(node: &Arc<Node>) -> io::Result<()> {
-    if node.log_time().is_some() {
-        return Ok(());
-    }
-    while node.persist.begin(Job::Save, node.clock.monotonic_us()).is_err() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    save_now(node, Job::Save)
+    wait_for_place(node, Job::Save);
+    save_now(node, Job::Save, After::GoesOn)
 }
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties the data set and loads it again.
@@ -444,13 +486,16 @@ pub(super) fn loadaof(call: &mut Call<'_>) -> Answer {
         return error.into();
     }
     let node = call.node;
-    if !node.persist.journal.is_on() {
-        return CommandError::known("ERR no journal is kept").into();
-    }
     let loaded = with_clients_refused(node, || {
+        let records = node.persist.journal.is_on();
         node.persist.stop_journal(&node.engine);
         empty(node)?;
-        load_at_start(node)
+        if records {
+            return load_at_start(node);
+        }
+        let loaded = node.persist.load_journal(&node.engine);
+        crate::limits::hand_over(node, &node.settings);
+        loaded
     });
     match loaded {
         Ok(()) => {
@@ -509,6 +554,7 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
+        "current_cow_size_age": 0,
         "rdb_changes_since_last_save": node.changes.load(Relaxed),
         "rdb_bgsave_in_progress": u8::from(saving >= 0),
         "rdb_last_save_time": report.last_save_s,
@@ -516,6 +562,7 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "rdb_last_bgsave_time_sec": report.last_save_took_s,
         "rdb_current_bgsave_time_sec": saving,
         "rdb_saves": report.saves,
+        "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": report.last_load.1,
         "rdb_last_load_keys_loaded": report.last_load.0,
         "aof_enabled": u8::from(journal.is_on()),
@@ -523,9 +570,13 @@ pub(super) fn info(node: &Node, out: &mut String) {
         "aof_rewrite_scheduled": u8::from(report.rewrite_scheduled),
         "aof_last_rewrite_time_sec": report.last_rewrite_took_s,
         "aof_current_rewrite_time_sec": rewriting,
-        "aof_last_bgrewrite_status": word(report.last_rewrite_ok),
+        "aof_last_bgrewrite_status": word(report.rewrite_failures == 0),
         "aof_rewrites": report.rewrites,
+        "aof_rewrites_consecutive_failures": report.rewrite_failures,
         "aof_last_write_status": word(journal.failure().is_none()),
+        "aof_last_cow_size": 0,
+        "module_fork_in_progress": 0,
+        "module_fork_last_cow_size": 0,
     );
     if journal.is_on() {
         let (base, log) = journal.sizes();
@@ -595,7 +646,7 @@ pub const ROWS: &[ServerCommand] = &[
         Command::server("bgrewriteaof", 1, Group::Server)
             .flags(ADMIN)
             .doc("1.0.0", "O(1)", "", "Asynchronously rewrites the append-only file to disk.")
-            .differs("an error while no journal is kept; the journal's format is Holdfast's own"),
+            .differs("the journal's format is Holdfast's own"),
         bgrewriteaof,
     ),
     ServerCommand::new(

@@ -280,6 +280,8 @@ settings! {
         timeout_s: u32 = "timeout",
         /// Mode of the Unix socket, 0 to leave it to the umask.
         unixsocketperm: u32 = "unixsocketperm",
+        /// Whether the kernel is asked for small pages only.
+        disable_thp: bool = "disable-thp",
         /// Whether remote clients are refused while there is no password.
         protected_mode: bool = "protected-mode",
         /// Threads as configured, 0 to choose; see [`worker_threads`](Settings::worker_threads).

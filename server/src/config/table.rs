@@ -127,9 +127,7 @@ const GENERAL: &[Directive] = &[
         .inert(NO_TITLE),
     Directive::text("locale-collate", "").inert("strings are compared as bytes"),
     Directive::text("ignore-warnings", "").inert("there are no warnings to ignore"),
-    Directive::yes_no("disable-thp", "yes")
-        .immutable()
-        .inert("snapshots do not fork, so transparent huge pages do no harm"),
+    Directive::yes_no("disable-thp", "yes").immutable(),
     Directive::one_of("oom-score-adj", OOM, "no")
         .inert("the score is left to systemd's OOMScoreAdjust"),
     Directive::special("oom-score-adj-values", Kind::OomScores, "0 200 800")
@@ -233,7 +231,7 @@ const SAVING: &[Directive] = &[
     Directive::yes_no("rdbchecksum", "yes").immutable(),
     Directive::yes_no("rdb-del-sync-files", "no").inert(NO_REPLICAS),
     Directive::yes_no("rdb-save-incremental-fsync", "yes")
-        .inert("a snapshot is synced once, when it is whole"),
+        .inert("a snapshot is always synced in steps"),
     Directive::yes_no("stop-writes-on-bgsave-error", "yes"),
 ];
 
@@ -250,7 +248,7 @@ const JOURNAL: &[Directive] = &[
     Directive::yes_no("aof-use-rdb-preamble", "yes").inert(NO_AOF),
     Directive::yes_no("aof-timestamp-enabled", "no").inert("every record bears its time"),
     Directive::yes_no("aof-rewrite-incremental-fsync", "yes")
-        .inert("a snapshot is synced once, when it is whole"),
+        .inert("a snapshot is always synced in steps"),
     Directive::yes_no("aof-disable-auto-gc", "no").inert(NO_AOF),
 ];
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use holdfast_engine::effects::Effects;
 
+use crate::memory;
 use crate::node::{Node, Shutdown};
 use crate::observe::Counter;
 use crate::route::deliver;
@@ -40,6 +41,8 @@ pub async fn run(node: Arc<Node>) {
             expire(&node).await;
         }
         crate::admin::persistence::tick(&node);
+        // What the commands' share of the work has left over, or a lower limit asks for.
+        let _ = memory::has_room(&node);
         if node.tracking.any() {
             node.tracking.limit(&node.clients, node.settings.tracking_table_max_keys());
         }

@@ -111,6 +111,23 @@ impl Persist {
         self.record_to(engine, file, on_failure)
     }
 
+    /// Loads the journal that is there into an empty engine while none is kept.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged or cannot be read.
+    pub fn load_journal(&self, engine: &Engine) -> io::Result<()> {
+        let location = self.location();
+        self.claim(&location)?;
+        let loaded = Manifest::read(&location.dir, &location.names).and_then(|manifest| {
+            let manifest = manifest
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no journal"))?;
+            let truncate = self.settings.aof_load_truncated();
+            journal::replay(engine, &location, manifest, truncate, |_| {}).map(drop)
+        });
+        self.release();
+        loaded
+    }
+
     fn go_on(
         &self,
         engine: &Engine,

@@ -52,14 +52,16 @@ pub struct Report {
     pub last_save_s: u64,
     /// When one was last tried, monotonic µs; 0 for never.
     pub last_try_us: u64,
+    /// When a rewrite was last tried, monotonic µs; 0 for never.
+    pub last_rewrite_try_us: u64,
     /// Whether the last save in the background succeeded.
     pub last_save_ok: bool,
     /// How long the last save in the background took, s; -1 for none.
     pub last_save_took_s: i64,
     /// Saves that succeeded.
     pub saves: u64,
-    /// Whether the last rewrite succeeded.
-    pub last_rewrite_ok: bool,
+    /// Rewrites that failed since the last one that succeeded.
+    pub rewrite_failures: u32,
     /// How long the last rewrite took, s; -1 for none.
     pub last_rewrite_took_s: i64,
     /// Rewrites that succeeded.
@@ -115,6 +117,13 @@ impl Loading {
     }
 }
 
+/// The journal's directory, as long as this process may write to it.
+#[derive(Debug)]
+struct Held {
+    location: Location,
+    _lock: std::fs::File,
+}
+
 /// The files of a node.
 #[derive(Debug)]
 pub struct Persist {
@@ -124,10 +133,11 @@ pub struct Persist {
     /// How far loading is.
     pub loading: Loading,
     report: Mutex<Report>,
-    /// Held as long as this process may write to the journal's directory.
-    lock: Mutex<Option<std::fs::File>>,
-    /// A shutdown has seen to the saving.
-    shutdown_done: AtomicBool,
+    lock: Mutex<Option<Held>>,
+    /// What is written now is to be given up.
+    cancelled: AtomicBool,
+    /// The last snapshot is taken: nothing may change any more.
+    sealed: AtomicBool,
 }
 
 impl Persist {
@@ -144,16 +154,18 @@ impl Persist {
                 rewrite_scheduled: false,
                 last_save_s: started_unix_s,
                 last_try_us: 0,
+                last_rewrite_try_us: 0,
                 last_save_ok: true,
                 last_save_took_s: -1,
                 saves: 0,
-                last_rewrite_ok: true,
+                rewrite_failures: 0,
                 last_rewrite_took_s: -1,
                 rewrites: 0,
                 last_load: (0, 0),
             }),
             lock: Mutex::new(None),
-            shutdown_done: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
         }
     }
 
@@ -169,9 +181,12 @@ impl Persist {
         self.settings.dir().join(path(&self.settings.dbfilename()))
     }
 
-    /// Where the journal's files are.
+    /// Where the journal's files are; the same as long as one is kept, whatever becomes of `dir`.
     #[must_use]
     pub fn location(&self) -> Location {
+        if let Some(held) = &*self.lock.lock() {
+            return held.location.clone();
+        }
         Location {
             dir: self.settings.dir().join(path(&self.settings.appenddirname())),
             names: Names::new(&self.settings.appendfilename()),
@@ -202,6 +217,7 @@ impl Persist {
             report.last_try_us = now_us.max(1);
             report.save_scheduled = false;
         } else {
+            report.last_rewrite_try_us = now_us.max(1);
             report.rewrite_scheduled = false;
         }
         Ok(())
@@ -235,7 +251,7 @@ impl Persist {
                 }
             }
             Job::Rewrite => {
-                report.last_rewrite_ok = ok;
+                report.rewrite_failures = if ok { 0 } else { report.rewrite_failures + 1 };
                 report.last_rewrite_took_s = took_s;
                 report.rewrites += u64::from(ok);
             }
@@ -255,6 +271,9 @@ impl Persist {
     /// Why changes are refused, if they are.
     #[must_use]
     pub fn refusal(&self) -> Option<CommandError> {
+        if self.sealed.load(Acquire) {
+            return Some(CommandError::known("ERR The server is shutting down"));
+        }
         if let Some(reason) = self.journal.failure() {
             return Some(CommandError::new(format!(
                 "MISCONF Errors writing to the AOF file: {reason}"
@@ -274,9 +293,16 @@ impl Persist {
         })
     }
 
-    /// Notes that SHUTDOWN has seen to the saving; `true` the first time.
-    pub fn note_shutdown(&self) -> bool {
-        !self.shutdown_done.swap(true, Release)
+    /// Has the job that runs give up, or lets later ones go on.
+    pub fn cancel(&self, on: bool) {
+        self.cancelled.store(on, Release);
+    }
+
+    /// Refuses changes for good, the last snapshot being taken; or admits them again, because it
+    /// has failed. To be called where no command runs, for no change to slip through.
+    pub fn seal(&self, engine: &Engine, on: bool) {
+        self.sealed.store(on, Release);
+        self.update_refusal(engine);
     }
 
     /// Records the thresholds of encodings, on which the order of sets depends.

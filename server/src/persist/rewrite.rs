@@ -17,7 +17,7 @@ use holdfast_engine::time::DbIndex;
 use super::journal::{Journal, LIMITS_MARK, Location, LogFile, Manifest, OnFailure};
 use super::rdb::Written;
 use super::save::Checksum;
-use super::{Persist, files};
+use super::{Held, Persist, files};
 
 /// How long the writer may take to go over to the next log, its disk being slow.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +43,15 @@ fn remove(location: &Location, name: String) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!("{} could not be removed: {error}", path.display());
+    }
+}
+
+fn remove_all(location: &Location, old: Manifest) {
+    if let Some(base) = old.base {
+        remove(location, location.names.base(base));
+    }
+    for log in old.logs {
+        remove(location, location.names.log(log));
     }
 }
 
@@ -82,13 +91,49 @@ impl Persist {
         new.write(&location.dir, &location.names)?;
         let log_name = location.dir.join(location.names.log(number));
         journal.set_sizes(written.len, fs::metadata(log_name).map_or(0, |meta| meta.len()));
-        if let Some(base) = old.base {
-            remove(&location, location.names.base(base));
-        }
-        for log in old.logs {
-            remove(&location, location.names.log(log));
-        }
+        remove_all(&location, old);
         Ok(written)
+    }
+
+    /// Writes a journal of all keys as they are now while none is kept: the next start with
+    /// `appendonly yes` goes on from there.
+    ///
+    /// # Errors
+    /// Those of the disk; an earlier journal is then still there.
+    pub fn write_journal(&self, engine: &Engine, host: &dyn Host) -> io::Result<Written> {
+        let location = self.location();
+        fs::create_dir_all(&location.dir)?;
+        self.claim(&location)?;
+        let written = self.write_files(engine, host, &location);
+        self.release();
+        written
+    }
+
+    fn write_files(
+        &self,
+        engine: &Engine,
+        host: &dyn Host,
+        location: &Location,
+    ) -> io::Result<Written> {
+        let (old, number) = self.next_number(location)?;
+        LogFile::create(location, number)?;
+        let path = location.dir.join(location.names.base(number));
+        let written = self.write_snapshot(engine, host, &path, Checksum::Yes, || {})?;
+        let manifest = Manifest { base: Some(number), logs: vec![number] };
+        manifest.write(&location.dir, &location.names)?;
+        remove_all(location, old);
+        Ok(written)
+    }
+
+    /// The manifest that is there, and a number that none of its files bears.
+    fn next_number(&self, location: &Location) -> io::Result<(Manifest, u64)> {
+        let old = Manifest::read(&location.dir, &location.names)?.unwrap_or_default();
+        if old.is_empty() {
+            // From here on a file without a name in it is what a crash left behind.
+            old.write(&location.dir, &location.names)?;
+        }
+        let number = old.logs.iter().chain(&old.base).max().map_or(1, |last| last + 1);
+        Ok((old, number))
     }
 
     /// Begins a journal where there is none, with all keys as they are now.
@@ -105,12 +150,7 @@ impl Persist {
         fs::create_dir_all(&location.dir)?;
         self.claim(&location)?;
         // What an earlier journal left behind is not what follows this snapshot.
-        let old = Manifest::read(&location.dir, &location.names)?.unwrap_or_default();
-        if old.is_empty() {
-            // From here on a file without a name in it is what a crash left behind.
-            old.write(&location.dir, &location.names)?;
-        }
-        let number = old.logs.iter().chain(&old.base).max().map_or(1, |last| last + 1);
+        let (old, number) = self.next_number(&location)?;
         let mut file = Some(LogFile::create(&location, number)?);
         let path = location.dir.join(location.names.base(number));
         let mut started = Ok(());
@@ -132,12 +172,7 @@ impl Persist {
             Ok(written) => {
                 let (_, log) = self.journal.sizes();
                 self.journal.set_sizes(written.len, log);
-                for log in old.logs {
-                    remove(&location, location.names.log(log));
-                }
-                if let Some(base) = old.base {
-                    remove(&location, location.names.base(base));
-                }
+                remove_all(&location, old);
             }
             Err(_) => self.stop_journal(engine),
         }
@@ -150,6 +185,11 @@ impl Persist {
         if self.journal.is_on() {
             self.journal.stop();
         }
+        self.release();
+    }
+
+    /// Lets others write to the journal's directory.
+    pub(super) fn release(&self) {
         *self.lock.lock() = None;
     }
 
@@ -161,7 +201,7 @@ impl Persist {
         // One's own lock is in one's own way, too.
         let mut held = self.lock.lock();
         *held = None;
-        *held = Some(files::lock(&location.dir)?);
+        *held = Some(Held { location: location.clone(), _lock: files::lock(&location.dir)? });
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Saving a snapshot to a file, while commands go on.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_engine::dump::Sink;
@@ -16,6 +17,32 @@ use super::{Persist, files};
 
 /// Bytes gathered before they are handed to the system.
 const BUFFER_LEN: usize = 256 * 1024;
+
+/// So many bytes are synced at a time: a large file synced at once would hold up the syncs of
+/// the journal.
+const SYNC_STEP_LEN: usize = 4 << 20;
+
+/// A file that is synced while it is written.
+struct InSteps<'f> {
+    file: &'f mut File,
+    unsynced: usize,
+}
+
+impl Write for InSteps<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_STEP_LEN {
+            self.unsynced = 0;
+            self.file.sync_data()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
 
 /// Whether a file ends in a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +65,13 @@ fn begin_failed(error: SnapshotError) -> io::Error {
 }
 
 impl Persist {
+    fn check_cancelled(&self) -> io::Result<()> {
+        if self.cancelled.load(Acquire) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "given up: a shutdown came"));
+        }
+        Ok(())
+    }
+
     /// Writes all keys as they are now to `path`, whole or not at all. `at_cut` runs at the
     /// moment that is saved.
     ///
@@ -67,8 +101,10 @@ impl Persist {
         files::replace(path, |file: &mut File| {
             let mut snapshot =
                 keyspace.begin_snapshot(Detail::Plain, sink, host, at_cut).map_err(begin_failed)?;
-            let out = BufWriter::with_capacity(BUFFER_LEN, file);
-            rdb::write(keyspace, &mut snapshot, &aux, checksum == Checksum::Yes, out, |_| Ok(()))
+            let out = BufWriter::with_capacity(BUFFER_LEN, InSteps { file, unsynced: 0 });
+            rdb::write(keyspace, &mut snapshot, &aux, checksum == Checksum::Yes, out, |_| {
+                self.check_cancelled()
+            })
         })
     }
 }

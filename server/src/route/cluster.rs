@@ -109,7 +109,7 @@ const ON_LEADER: &[&str] = &[
 
 /// What becomes of a command. One that is refused is local: running it tells why.
 #[must_use]
-pub fn classify(node: &Node, session: &Session, args: Args<'_>) -> Kind {
+pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Kind {
     let Ok(entry) = super::check(node, session, args) else { return Kind::Local };
     if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
         return Kind::Local;

@@ -30,6 +30,7 @@ pub use tally::Tally;
 pub use waiting::Waiting;
 
 use crate::commit;
+use crate::memory;
 use crate::node::Node;
 use crate::observe::CommandId;
 use crate::resp::{Output, encode, encode_attributes};
@@ -250,7 +251,11 @@ fn run_monitored(
 
 /// Finds the entry and refuses what may not run now.
 #[inline]
-fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entry, CommandError> {
+fn check(
+    node: &Arc<Node>,
+    session: &Session,
+    args: Args<'_>,
+) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
     if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
@@ -266,7 +271,7 @@ fn check(node: &Node, session: &Session, args: Args<'_>) -> Result<&'static Entr
     if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
         return Err(CommandError::known("LOADING Redis is loading the dataset in memory"));
     }
-    if flags.has(Flags::DENYOOM) && crate::memory::is_full(node) {
+    if !memory::has_room(node) && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OUT_OF_MEMORY);
     }
     if session.queue.is_some() && flags.has(Flags::NO_MULTI) {

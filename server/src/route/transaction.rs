@@ -96,7 +96,7 @@ fn run_queue(
     let entries: Vec<&'static Entry> =
         commands.iter().map(|args| table().resolve(args)).collect::<Result<_, _>>()?;
     let writes = entries.iter().any(|entry| entry.row.flags.has(Flags::DENYOOM));
-    if writes && crate::memory::is_full(node) {
+    if writes && !crate::memory::has_room(node) {
         return Err(CommandError::known(
             "EXECABORT Transaction discarded because of: OOM command not allowed when used \
              memory > 'maxmemory'.",

@@ -178,10 +178,10 @@ impl Beside {
         let (forms, versions) = rest.split_at(count);
         let versions = match versions.len() {
             0 => None,
-            len if len == count * VERSION_LEN => Some(versions.to_vec().into_iter()),
+            len if len == count * VERSION_LEN => Some(Vec::from(versions).into_iter()),
             _ => return Err(BAD),
         };
-        Ok(Self { forms: forms.to_vec().into_iter(), versions })
+        Ok(Self { forms: Vec::from(forms).into_iter(), versions })
     }
 
     /// The form of the next key, if one is told.

@@ -6,6 +6,7 @@
 //! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
+mod evict;
 mod expiry;
 mod load;
 mod lock;
@@ -19,8 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use dashmap::DashMap;
-use foldhash::fast::FixedState;
+use foldhash::SharedSeed;
+use foldhash::fast::{FixedState, FoldHasher};
 
+pub use evict::{Among, Candidate, First, Pool};
 pub use lock::{LockMode, Place, Plan};
 pub use scan::{SCAN_CURSOR_BITS, ScanCursor};
 use side::Side;
@@ -41,7 +44,10 @@ const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 pub struct Keyspace {
     limits: Limits,
     dbs: Box<[OnceLock<Db>]>,
-    hasher: FixedState,
+    seed: u64,
+    /// The hasher's constants, of our own: with those of the library anyone can choose keys that
+    /// collide under every seed.
+    shared: SharedSeed,
     /// Held while a database is created, and by whoever holds every shard, so that no new
     /// database appears unlocked.
     creating: Mutex<()>,
@@ -58,9 +64,10 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    fn new(hasher: FixedState) -> Self {
+    fn new() -> Self {
         Self {
-            map: DashMap::with_hasher_and_shard_amount(hasher, SHARDS),
+            // Used by its raw shards alone, whose hashes are [`Keyspace::hash`]'s.
+            map: DashMap::with_hasher_and_shard_amount(FixedState::default(), SHARDS),
             sides: (0..SHARDS).map(|_| Side::default()).collect(),
         }
     }
@@ -85,7 +92,8 @@ impl Keyspace {
         Self {
             limits: Limits::default(),
             dbs: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
-            hasher: FixedState::with_seed(seed),
+            seed,
+            shared: SharedSeed::from_u64(seed),
             creating: Mutex::new(()),
             hooks: AtomicU8::new(0),
             snapshotting: AtomicBool::new(false),
@@ -109,7 +117,7 @@ impl Keyspace {
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         hasher.write(key);
         hasher.finish()
     }
@@ -148,7 +156,7 @@ impl Keyspace {
 
     #[cold]
     fn create(&self, db: DbIndex) -> &Db {
-        self.dbs[db.index()].get_or_init(|| Db::new(self.hasher.clone()))
+        self.dbs[db.index()].get_or_init(Db::new)
     }
 
     fn existing(&self, db: DbIndex) -> Option<&Db> {

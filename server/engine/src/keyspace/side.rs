@@ -66,6 +66,14 @@ impl Inner {
         self.expiries.first().copied()
     }
 
+    /// The expiry next to a time that `random` draws between the first and the last.
+    pub(super) fn expiry_near(&self, random: u64) -> Option<(UnixMillis, u64)> {
+        let (first, last) = (self.expiries.first()?.0, self.expiries.last()?.0);
+        let span = last.0.abs_diff(first.0).saturating_add(1);
+        let at = UnixMillis(first.0.saturating_add_unsigned(random % span));
+        self.expiries.range((at, random)..).next().or(self.expiries.first()).copied()
+    }
+
     /// Forgets every expiry.
     pub(super) fn clear_expiries(&mut self) {
         self.expiries.clear();

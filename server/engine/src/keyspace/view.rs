@@ -162,12 +162,10 @@ impl<'k> View<'k> {
     /// The next number of the sequence that the proposal's seed begins (splitmix64).
     #[must_use]
     pub fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut state = self.random.get();
+        let number = crate::random::next(&mut state);
         self.random.set(state);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        number
     }
 
     /// A number below `bound`, which must not be 0, without bias worth speaking of.

@@ -19,4 +19,4 @@ mod table;
 
 pub use prefetch::{prefetch_record, prefetch_slots};
 pub use record::{INLINE_VALUE_LEN_MAX, Record, StringValue, Value};
-pub use table::{Table, iterate};
+pub use table::{Table, iterate, iterate_from};

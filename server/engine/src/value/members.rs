@@ -9,9 +9,11 @@ mod cells;
 mod hash_order;
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
 
 pub(crate) use cells::{Cells, Handle};
-use foldhash::quality::FixedState;
+use foldhash::SharedSeed;
+use foldhash::quality::{FixedState, FoldHasher};
 use hash_order::HashOrder;
 
 /// Distinct members, each with `H` bytes of its owner's.
@@ -21,10 +23,22 @@ pub(crate) struct Members<const H: usize> {
     order: HashOrder,
 }
 
-/// The hash that decides where a member stands. The same on every node, so that a scan may go
-/// on at another one.
+/// The hasher's constants, for the whole process.
+static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+
+/// Seeds the hashes of members, which decide the order in which SSCAN and ZSCAN show them. To be
+/// kept from clients, who could otherwise choose members that collide, and the same on all nodes
+/// of a cluster: a script may write what it scanned, and a scan may go on at another node.
+///
+/// To be called before the first value is made; later calls change nothing.
+pub fn seed_members(seed: u64) {
+    let _ = SHARED.set(SharedSeed::from_u64(seed));
+}
+
+/// The hash that decides where a member stands.
 fn hash_of(member: &[u8]) -> u32 {
-    let mut hasher = FixedState::with_seed(0).build_hasher();
+    static UNSEEDED: SharedSeed = SharedSeed::from_u64(0);
+    let mut hasher = FoldHasher::with_seed(0, SHARED.get().unwrap_or(&UNSEEDED));
     hasher.write(member);
     (hasher.finish() >> 32) as u32
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::command::Group;
 use hash::Hash;
 use list::List;
+pub use members::seed_members;
 use set::Set;
 use sorted_set::SortedSet;
 

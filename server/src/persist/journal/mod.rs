@@ -79,6 +79,8 @@ struct Queue {
     asleep: bool,
     /// Everything is to be synced, and the writer to end.
     stop: bool,
+    /// The policy has changed.
+    nudged: bool,
 }
 
 /// The journal of a node; off until it is given a file.
@@ -208,7 +210,7 @@ impl Journal {
 
     fn wake_writer(&self) {
         let mut queue = self.queue.lock();
-        queue.asleep = false;
+        (queue.asleep, queue.nudged) = (false, true);
         self.wake.notify_one();
     }
 
@@ -287,16 +289,26 @@ impl Journal {
         self.waiters.lock().remove(&client);
     }
 
-    fn wake_waiters(&self) {
+    /// Clients that wait.
+    fn waiting(&self) -> usize {
+        self.waiters.lock().len()
+    }
+
+    /// Wakes whose target is reached; returns how many waited.
+    fn wake_waiters(&self) -> usize {
         let mut ready = Vec::new();
-        self.waiters.lock().retain(|_, (target, waker)| {
+        let mut waiters = self.waiters.lock();
+        let waited = waiters.len();
+        waiters.retain(|_, (target, waker)| {
             let reached = self.has_reached(*target);
             if reached {
                 ready.push(waker.clone());
             }
             !reached
         });
+        drop(waiters);
         ready.into_iter().for_each(Waker::wake);
+        waited
     }
 
     /// Why nothing can be written, while that is so.

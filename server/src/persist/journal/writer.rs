@@ -20,6 +20,12 @@ const LINGER: Duration = Duration::from_millis(1);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long after a failure writing is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A sync must take so long to be worth waiting for more records.
+const GATHER_FROM: Duration = Duration::from_micros(400);
+/// The part of a sync's time that is waited at most, and of the clients that may be missing.
+const GATHER_PART: u32 = 4;
+/// How often it is looked whether they are there.
+const GATHER_STEP: Duration = Duration::from_micros(50);
 /// A sync that takes longer is counted as delayed.
 const SYNC_SLOW: Duration = Duration::from_secs(2);
 
@@ -113,7 +119,8 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
     let mut synced = Instant::now();
     let mut unsynced = false;
     loop {
-        let next = take(journal, &mut taken, unsynced.then(|| synced + SYNC_EVERY));
+        let waits = unsynced && journal.policy.load(Acquire) != Policy::No as u8;
+        let next = take(journal, &mut taken, waits.then(|| synced + SYNC_EVERY));
         if !taken.is_empty() {
             if !write_until_it_works(journal, &mut file, &taken, &mut frames, on_failure) {
                 return;
@@ -127,16 +134,17 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
         let due = policy == Policy::Always as u8
             || policy != Policy::No as u8 && synced.elapsed() >= SYNC_EVERY
             || !matches!(next, Next::GoOn);
+        let mut took = Duration::ZERO;
         if unsynced && due {
-            sync(journal, &file);
+            took = sync(journal, &file);
             synced = Instant::now();
             unsynced = false;
             journal.durable.store(journal.written.load(Relaxed), Release);
         }
-        journal.wake_waiters();
+        let clients = journal.wake_waiters();
         match next {
             Next::GoOn if policy != Policy::Always as u8 => std::thread::sleep(LINGER),
-            Next::GoOn => {}
+            Next::GoOn => gather(journal, clients, took),
             Next::Switch(other) => {
                 file = other;
                 journal.number.store(file.number, Release);
@@ -146,6 +154,18 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
             }
             Next::Stop => return,
         }
+    }
+}
+
+/// Gives the clients that were just answered some time to come back, if a sync takes so long
+/// that two groups that take turns would serve fewer than one.
+fn gather(journal: &Journal, clients: usize, sync_took: Duration) {
+    let until = Instant::now() + sync_took / GATHER_PART;
+    while sync_took > GATHER_FROM
+        && journal.waiting() < clients - clients / GATHER_PART as usize
+        && Instant::now() < until
+    {
+        std::thread::sleep(GATHER_STEP);
     }
 }
 
@@ -159,7 +179,7 @@ enum Next {
 /// Takes what is queued; waits for it, but not beyond the time of the next sync.
 fn take(journal: &Journal, taken: &mut Vec<u8>, sync_at: Option<Instant>) -> Next {
     let mut queue = journal.queue.lock();
-    while queue.bytes.is_empty() && queue.switch.is_none() && !queue.stop {
+    while queue.bytes.is_empty() && queue.switch.is_none() && !queue.stop && !queue.nudged {
         queue.asleep = true;
         let timed_out = match sync_at {
             Some(at) => journal.wake.wait_until(&mut queue, at).timed_out(),
@@ -172,7 +192,7 @@ fn take(journal: &Journal, taken: &mut Vec<u8>, sync_at: Option<Instant>) -> Nex
             break;
         }
     }
-    queue.asleep = false;
+    (queue.asleep, queue.nudged) = (false, false);
     if let Some((position, file)) = queue.switch.take() {
         let before = usize::try_from(position - queue.begin).unwrap_or(usize::MAX);
         let before = before.min(queue.bytes.len());
@@ -227,7 +247,8 @@ fn write_until_it_works(
     true
 }
 
-fn sync(journal: &Journal, file: &LogFile) {
+/// Syncs, and returns how long that took.
+fn sync(journal: &Journal, file: &LogFile) -> Duration {
     let began = Instant::now();
     journal.syncing.store(true, Relaxed);
     if let Err(error) = file.file.sync_data() {
@@ -239,8 +260,10 @@ fn sync(journal: &Journal, file: &LogFile) {
         std::process::exit(1);
     }
     journal.syncing.store(false, Relaxed);
-    if began.elapsed() > SYNC_SLOW {
+    let took = began.elapsed();
+    if took > SYNC_SLOW {
         journal.delayed_syncs.fetch_add(1, Relaxed);
-        tracing::warn!("a sync of the journal took {} ms", began.elapsed().as_millis());
+        tracing::warn!("a sync of the journal took {} ms", took.as_millis());
     }
+    took
 }

@@ -1,6 +1,7 @@
 //! OBJECT: how a value is stored.
 
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec, Scope};
+use crate::context::ACCESS_CLOCK_MASK;
 use crate::error::CommandError;
 use crate::keyspace::View;
 use crate::raw::{Record, Value};
@@ -8,9 +9,6 @@ use crate::reply::{CommandResult, Reply};
 
 /// Longest string that Redis keeps beside its header, what it calls `embstr`.
 const EMBSTR_LEN_MAX: usize = 44;
-
-/// Uses are noted modulo this many seconds.
-const ACCESS_CLOCK_MASK: u32 = 0x00ff_ffff;
 
 /// The name OBJECT ENCODING gives a record's value.
 pub(crate) fn encoding_of(record: &Record) -> &'static str {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use holdfast_engine::Reply;
 use holdfast_engine::context::Touch;
 use holdfast_engine::time::DbIndex;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::AsyncRuntime;
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft_rt_sim::SimRuntime;
 
 use super::super::batch::{Header, Items, encode};
