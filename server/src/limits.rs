@@ -16,6 +16,8 @@ const ENGINE_LIMITS: &[&str] = &[
     "set-max-listpack-value",
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
     "lua-memory-limit",
     "maxmemory-policy",
 ];
@@ -63,6 +65,8 @@ pub(crate) fn hand_over(node: &Node, settings: &Settings) {
         ("set-max-listpack-value", clamp(settings.set_max_listpack_value())),
         ("zset-max-listpack-entries", clamp(settings.zset_max_listpack_entries())),
         ("zset-max-listpack-value", clamp(settings.zset_max_listpack_value())),
+        ("stream-node-max-bytes", clamp(settings.stream_node_max_bytes())),
+        ("stream-node-max-entries", clamp(settings.stream_node_max_entries())),
         ("lua-memory-limit", clamp(settings.lua_memory_limit())),
         ("lfu-policy", i64::from(lfu)),
     ] {

@@ -25,6 +25,7 @@ const LINES: &[&str] = &[
     "SADD set x 1 y",
     "ZADD zset 1 a 2.5 b",
     "HSET hash f v g w",
+    "XADD stream * f v",
     "SETBIT bits 100 1",
     "MSET one 1 other 1",
     "EXPIRE text 100",

@@ -14,7 +14,7 @@ const STAMPS_WITHOUT_CHANGE: &[&str] = &["ltrim"];
 /// A reader changes nothing; a command that fails changes nothing; one that changes something
 /// says so, or it would be missing from the journal.
 pub(super) fn promises(call: &Call, reply: &Reply, unchanged: bool, changes: u64) {
-    if matches!(call.row.handler, Handler::Read(_)) {
+    if matches!(call.row.handler, Handler::Read(_) | Handler::Wait(_)) {
         assert!(unchanged, "a read changed something: {call}");
     }
     if matches!(reply, Reply::Error(_)) && !call.is_script() {

@@ -110,6 +110,34 @@ const VALUES: &[&[u8]] = &[
     b"set",
 ];
 
+/// Ids of streams' entries, and what stands for one; few, so that they meet.
+const IDS: &[&[u8]] = &[
+    b"*",
+    b"*",
+    b"$",
+    b">",
+    b">",
+    b"0",
+    b"-",
+    b"+",
+    b"1-1",
+    b"1-*",
+    b"2",
+    b"2-3",
+    b"(1",
+    b"5-0",
+    b"1700000000000",
+    b"1700000000001-0",
+    b"1700000001000-5",
+    b"1700000010000-*",
+    b"18446744073709551615-18446744073709551615",
+    b"18446744073709551615-0",
+    b"-1-0",
+];
+
+/// Groups and consumers.
+const NAMES: &[&[u8]] = &[b"g", b"g", b"h", b"c", b""];
+
 const PATTERNS: &[&[u8]] = &[b"*", b"?", b"m*", b"[a-c]", b"[^m]*", b"\\*", b"*1", b"[", b""];
 
 const CURSORS: &[&[u8]] = &[b"0", b"0", b"1", b"9007199254740991", b"18446744073709551615", b"-1"];
@@ -249,7 +277,7 @@ fn damage(args: &mut Vec<Vec<u8>>, first: usize, choices: &mut Choices<'_>) {
 }
 
 fn any(choices: &mut Choices<'_>) -> &'static [u8] {
-    let pool = choices.one_of(&[KEYS, NUMBERS, TIMES, SCORES, LEX, VALUES, PATTERNS, SCRIPTS]);
+    let pool = choices.one_of(&[KEYS, NUMBERS, TIMES, SCORES, LEX, VALUES, PATTERNS, SCRIPTS, IDS]);
     choices.one_of(pool)
 }
 
@@ -302,10 +330,14 @@ impl Writer {
             "cursor" => choices.one_of(CURSORS),
             "score" => choices.one_of(SCORES),
             "weight" => choices.one_of(&[&b"1"[..], b"2", b"-0.5", b"inf", b"nan"]),
-            "min" | "max" | "start" | "stop" | "increment" => {
-                let pool = choices.one_of(&[NUMBERS, NUMBERS, SCORES, LEX]);
+            "min" | "max" | "start" | "end" | "stop" | "increment" => {
+                let pool = choices.one_of(&[NUMBERS, NUMBERS, SCORES, LEX, IDS]);
                 choices.one_of(pool)
             }
+            "id" | "last-id" | "lastid" | "max-deleted-id" => choices.one_of(IDS),
+            "threshold" => choices.one_of(&[&b"0"[..], b"2", b"5", b"3-0", b"1700000000001"]),
+            "group" | "consumer" => choices.one_of(NAMES),
+            "min-idle-time" | "ms" => choices.one_of(TIMES),
             "db" | "index1" | "index2" | "destination-db" => choices.one_of(&NUMBERS[..4]),
             _ if word.starts_with("unix-time") => {
                 let ms = self.now.0 + [1, 100, 5000, 1_000_000, 0, -1][choices.below(6)];

@@ -52,6 +52,7 @@ impl Side {
             ("set-max-intset-entries", COMPACT_MAX),
             ("set-max-listpack-entries", COMPACT_MAX),
             ("zset-max-listpack-entries", COMPACT_MAX),
+            ("stream-node-max-entries", COMPACT_MAX),
         ] {
             assert!(limits.set(directive, value), "there is a limit {directive}");
         }
@@ -82,9 +83,12 @@ impl Side {
     /// What the last proposal tells others, without expiries: when those are told is each
     /// node's own affair.
     fn told(&self) -> Vec<&Notice> {
-        let expiry = |notice: &Notice| {
-            matches!(notice, Notice::Event(event)
-                if event.class == EventClass::EXPIRED || event.name == "lock.expired")
+        let expiry = |notice: &Notice| match notice {
+            Notice::Event(event) => {
+                event.class == EventClass::EXPIRED || event.name == "lock.expired"
+            }
+            Notice::StreamExpired(..) => true,
+            _ => false,
         };
         self.effects.notices.iter().filter(|notice| !expiry(notice)).collect()
     }

@@ -103,6 +103,8 @@ pub enum Notice {
     Message(Message),
     /// A key that blocked clients may be waiting for has appeared.
     Ready(DbIndex, Blob),
+    /// A stream's time has come: who reads it for a group waits in vain.
+    StreamExpired(DbIndex, Blob),
     /// The whole content of a database has changed (SWAPDB): any key in it may be ready.
     ReadyDb(DbIndex),
     /// FLUSHDB or FLUSHALL removed keys without an event for each.

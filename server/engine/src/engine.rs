@@ -259,7 +259,7 @@ impl Engine {
     ) -> Outcome {
         let plan = self.plan(row, args, context.db);
         let mode = match row.handler {
-            Handler::Read(_) => LockMode::Read,
+            Handler::Read(_) | Handler::Wait(_) => LockMode::Read,
             Handler::Script(_) if row.flags.has(Flags::READONLY) => LockMode::Read,
             _ => LockMode::Write,
         };
@@ -372,6 +372,7 @@ impl Engine {
     ) -> Result<Reply, ScriptError> {
         match row.handler {
             Handler::Read(run) => Ok(run(view, args)?),
+            Handler::Wait(run) => Ok(run(view, args, effects)?),
             Handler::Write(run) => Ok(run(view, args, effects)?),
             Handler::Script(run) => run(self, view, args, effects),
             Handler::Server | Handler::Container => {
@@ -423,7 +424,9 @@ impl Engine {
         effects: &mut Effects,
     ) -> Result<Option<Vec<Outcome>>, CommandError> {
         let plan = self.plan_of_transaction(steps, watches);
-        let reads_only = steps.iter().all(|step| matches!(step.row.handler, Handler::Read(_)));
+        let reads_only = steps
+            .iter()
+            .all(|step| matches!(step.row.handler, Handler::Read(_) | Handler::Wait(_)));
         let mode = if reads_only { LockMode::Read } else { LockMode::Write };
         let mut view = View::lock(&self.keyspace, &plan, mode, context, host)?;
         for watch in watches {
@@ -520,6 +523,18 @@ impl Engine {
             Value::Integer(_) | Value::String(_) => Group::String,
             Value::Object(object) => object.group(),
         })
+    }
+
+    /// The arguments with which a command that waits is run again, if they are not those it came
+    /// with: XREAD's `$` is the last id of now, or it would be another one every time.
+    #[must_use]
+    pub fn settle(&self, row: &Command, args: Args<'_>, context: Context) -> Option<Vec<Vec<u8>>> {
+        if row.name != "xread" {
+            return None;
+        }
+        let plan = self.plan(row, args, context.db);
+        let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
+        commands::stream::read::settle(&view, args)
     }
 
     /// The versions of keys, for WATCH; read under one lock.

@@ -66,6 +66,10 @@ limits! {
     zset_max_listpack_entries: 128;
     /// Longest member of a sorted set in a listpack, bytes.
     zset_max_listpack_value: 64;
+    /// Most bytes of a block of a stream; 0 for no limit.
+    stream_node_max_bytes: 4096;
+    /// Most entries of a block of a stream; 0 for no limit.
+    stream_node_max_entries: 100;
     /// Bytes that all values of a script may take; 0 for no limit.
     lua_memory_limit: 268_435_456;
     /// Whether keys' idle times (0) or their frequencies (1) are kept.

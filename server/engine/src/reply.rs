@@ -54,6 +54,8 @@ pub enum Reply {
     BulkSet(BulkList),
     /// An array of two-element arrays, in RESP2 one flat array (ZRANGE WITHSCORES).
     Pairs(Vec<(Reply, Reply)>),
+    /// `%n`, in RESP2 an array of two-element arrays (XREAD).
+    PairMap(Vec<(Reply, Reply)>),
     /// `>n`, in RESP2 an array: a message outside the request-reply order.
     Push(Vec<Reply>),
     /// `%n` with these names as fields, in RESP2 an array of the values alone.

@@ -188,7 +188,7 @@ pub(crate) fn show(reply: &Reply) -> String {
         Reply::Bulks(items) | Reply::BulkMap(items) | Reply::BulkSet(items) => {
             format!("[{}]", bulks(items))
         }
-        Reply::Map(pairs) | Reply::Pairs(pairs) => {
+        Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::PairMap(pairs) => {
             let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }

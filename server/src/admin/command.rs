@@ -51,7 +51,7 @@ fn key_spec(spec: &KeySpec) -> Reply {
         Begin::Index(index) => {
             map(vec![("type", bulk("index")), ("spec", map(vec![("index", Reply::count(index))]))])
         }
-        Begin::Keyword(word, from) => map(vec![
+        Begin::Keyword(word, from, _) => map(vec![
             ("type", bulk("keyword")),
             ("spec", map(vec![("keyword", bulk(word)), ("startfrom", Reply::count(from))])),
         ]),

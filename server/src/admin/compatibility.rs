@@ -34,6 +34,8 @@ expiry.
 - A key may hold a lock (TYPE `lock`). Commands of other types answer WRONGTYPE, also those that would replace,
   rename, copy or expire it; SET NX finds it taken; DEL breaks it; FLUSHALL and SWAPDB treat it as any key. It has
   no form that DUMP could give. In RDB files locks stand in fields that Redis reads over.
+- `XINFO STREAM` counts as radix-tree-nodes the blocks of entries and the root of their tree. DUMP writes streams
+  as Redis 7.0 does, without the time at which a consumer was last given anything; files keep it.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
@@ -45,7 +47,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
+HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
 command is unknown, or says what is missing.
 
 ## Commands

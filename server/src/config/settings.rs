@@ -342,6 +342,10 @@ settings! {
         zset_max_listpack_entries: usize = "zset-max-listpack-entries",
         /// Bytes of a member in a listpack.
         zset_max_listpack_value: usize = "zset-max-listpack-value",
+        /// Bytes of a block of a stream, 0 for no limit.
+        stream_node_max_bytes: usize = "stream-node-max-bytes",
+        /// Entries of a block of a stream, 0 for no limit.
+        stream_node_max_entries: usize = "stream-node-max-entries",
         /// Bytes of a sparse HyperLogLog.
         hll_sparse_max_bytes: usize = "hll-sparse-max-bytes",
         /// Microseconds from which a command is logged as slow; negative for never.

@@ -28,7 +28,6 @@ const NO_CRASH_LOG: &str = "a panic writes its own report to the log";
 const NO_PINNING: &str = "threads are not pinned to cores; use taskset or systemd's CPUAffinity";
 const NO_LAZY_FREE: &str = "values are freed by the thread that removes them, off the shard lock";
 const NO_TITLE: &str = "the process title is left as the command line";
-const FIXED_ENCODING: &str = "the threshold of this encoding is fixed here";
 
 const POLICIES: Words = &[
     ("volatile-lru", 0),
@@ -216,8 +215,8 @@ const ENCODINGS: &[Directive] = &[
     Directive::int("zset-max-listpack-entries", "128", 0, LONG).alias("zset-max-ziplist-entries"),
     Directive::size("zset-max-listpack-value", "64", 0, LONG).alias("zset-max-ziplist-value"),
     Directive::size("hll-sparse-max-bytes", "3000", 0, LONG),
-    Directive::size("stream-node-max-bytes", "4096", 0, LONG).inert(FIXED_ENCODING),
-    Directive::int("stream-node-max-entries", "100", 0, LONG).inert(FIXED_ENCODING),
+    Directive::size("stream-node-max-bytes", "4096", 0, LONG),
+    Directive::int("stream-node-max-entries", "100", 0, LONG),
     Directive::one_of("sanitize-dump-payload", SANITIZE, "no")
         .inert("payloads of RESTORE are always checked in full"),
 ];

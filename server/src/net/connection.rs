@@ -385,7 +385,9 @@ impl Connection {
                 }
                 outcome?;
                 self.owed = self.node.persist.journal.appended();
-                self.scratch.tally.record(&self.node, entry.id, 0, false);
+                let failed =
+                    matches!(&ended, Some(Unblock::Served(served, _)) if served.is_error());
+                self.scratch.tally.record(&self.node, entry.id, 0, failed);
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
                     Some(Unblock::Error) => self.reply(&unblocked_error()),

@@ -141,6 +141,16 @@ fn write_other<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
                 write(second, protocol, out);
             }
         }
+        Reply::PairMap(entries) => {
+            header(if resp3 { b'%' } else { b'*' }, entries.len(), out.tail());
+            for (key, value) in entries {
+                if !resp3 {
+                    out.tail().extend_from_slice(b"*2\r\n");
+                }
+                write(key, protocol, out);
+                write(value, protocol, out);
+            }
+        }
         Reply::Bulks(items) => {
             header(b'*', items.len(), out.tail());
             bulks(items, protocol, out.tail());

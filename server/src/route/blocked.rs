@@ -73,6 +73,12 @@ impl Default for Blocked {
     }
 }
 
+/// Whether who waits with this command waits no longer once the key has gone or holds something
+/// else: the group of XREADGROUP went with it.
+fn hears_of_loss(row: &Command) -> bool {
+    row.name == "xreadgroup"
+}
+
 impl Inner {
     fn remove(&mut self, locks: &LockQueues, arrival: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&arrival)?;
@@ -123,6 +129,17 @@ impl Blocked {
         self.inner().by_key.keys().filter(|key| key.0 == db).cloned().collect()
     }
 
+    /// The keys that groups read: whoever waits for one is told when it goes.
+    #[must_use]
+    pub fn keys_of_groups(&self) -> Vec<Key> {
+        if !self.any() {
+            return Vec::new();
+        }
+        let inner = self.inner();
+        let readers = inner.waiters.values().filter(|waiter| hears_of_loss(waiter.row));
+        readers.flat_map(|waiter| waiter.keys.iter().cloned()).collect()
+    }
+
     /// The answer of a blocking command that must stand behind others waiting for one of its
     /// keys; `None` if there are none and it may run at once.
     #[must_use]
@@ -133,8 +150,9 @@ impl Blocked {
         args: Args<'_>,
         context: Context,
     ) -> Option<Answer> {
-        if row.group == Group::Lock {
-            // The engine asks whether others wait: the holder may come again at any time.
+        if matches!(row.group, Group::Lock | Group::Stream) {
+            // Of a lock the engine asks whether others wait: the holder may come again at any
+            // time. Readers of a stream take nothing from each other.
             return None;
         }
         let inner = self.inner();
@@ -165,6 +183,11 @@ impl Blocked {
         db: DbIndex,
         touch: Touch,
     ) {
+        let context = commit::context(db, node.now(), touch);
+        let settled = node.engine.settle(row, args, context);
+        let settled: Option<Vec<&[u8]>> =
+            settled.as_ref().map(|args| args.iter().map(Vec::as_slice).collect());
+        let args = settled.as_deref().unwrap_or(args);
         let mut keys: Vec<Key> = Vec::new();
         let _ = row.each_key(args, |index, _| {
             let key = (db, args[index].to_vec());
@@ -282,12 +305,13 @@ impl Blocked {
                 }
                 let is_lock = waiter.row.group == Group::Lock;
                 if !is_lock {
-                    if absent {
+                    let told_anyway = hears_of_loss(waiter.row);
+                    if absent && !told_anyway {
                         continue;
                     }
                     let group = node.engine.group_of(key.0, &key.1, node.now());
                     absent = group.is_none();
-                    if group != Some(waiter.row.group) {
+                    if group != Some(waiter.row.group) && !told_anyway {
                         continue;
                     }
                 } else if closed {
@@ -300,7 +324,7 @@ impl Blocked {
                 self.count.fetch_sub(1, SeqCst);
                 // What the served command made appear comes after what was ready before.
                 effects.notices.retain(|notice| match notice {
-                    Notice::Ready(db, key) => {
+                    Notice::Ready(db, key) | Notice::StreamExpired(db, key) => {
                         queue.push_back((*db, key.to_vec()));
                         false
                     }

@@ -40,8 +40,13 @@ pub fn deliver(node: &Arc<Node>, effects: &mut Effects) {
                 };
             }
             // Whoever waited for a key to go waits no longer.
-            Notice::Flushed => ready.extend(node.blocked.locks().keys()),
-            Notice::Ready(db, key) => ready.push((db, key.to_vec())),
+            Notice::Flushed => {
+                ready.extend(node.blocked.locks().keys());
+                ready.extend(node.blocked.keys_of_groups());
+            }
+            Notice::Ready(db, key) | Notice::StreamExpired(db, key) => {
+                ready.push((db, key.to_vec()));
+            }
             Notice::ReadyDb(db) => ready.extend(node.blocked.keys_of(db)),
         }
     }
@@ -65,7 +70,11 @@ fn invalidate(node: &Node, notices: &[Notice]) {
                 changed.push((Bytes::copy_from_slice(&event.key), cause));
             }
             Notice::Flushed => node.tracking.flushed(&node.clients),
-            Notice::Event(_) | Notice::Message(_) | Notice::Ready(..) | Notice::ReadyDb(_) => {}
+            Notice::Event(_)
+            | Notice::Message(_)
+            | Notice::Ready(..)
+            | Notice::StreamExpired(..)
+            | Notice::ReadyDb(_) => {}
         }
     }
     if !changed.is_empty() {

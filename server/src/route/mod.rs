@@ -371,10 +371,15 @@ fn finish(
     if outcome.overdue {
         deliver::expire_met(node, session.db, entry.row, args, effects);
     }
-    if outcome.misses > 0 && matches!(entry.row.handler, Handler::Read(_)) {
+    if outcome.misses > 0 && matches!(entry.row.handler, Handler::Read(_) | Handler::Wait(_)) {
         deliver::note_misses(node, session.db, entry.row, args, effects);
     }
     if let Some(wait) = effects.wait.take() {
+        // XREADGROUP may have made its consumer.
+        scratch.tally.changes(effects);
+        if !effects.is_quiet() {
+            deliver::deliver(node, effects);
+        }
         return waiting_for_keys(wait);
     }
     scratch.tally.changes(effects);

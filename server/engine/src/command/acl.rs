@@ -28,6 +28,7 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         Group::Hash => when(true, "@hash"),
         Group::String => when(true, "@string"),
         Group::Bitmap => when(true, "@bitmap"),
+        Group::Stream => when(true, "@stream"),
         Group::Lock => when(true, "@lock"),
         _ => {}
     }

@@ -7,8 +7,9 @@ use super::{Args, Command, Flags};
 pub enum Begin {
     /// At this argument.
     Index(usize),
-    /// After this keyword, searched from this argument on.
-    Keyword(&'static str, usize),
+    /// After this keyword, searched from this argument on, as COMMAND INFO tells it. Where it
+    /// really stands the function finds, for other arguments may look like it.
+    Keyword(&'static str, usize, fn(Args<'_>) -> Option<usize>),
     /// At the argument that this function finds: what COMMAND INFO calls `unknown`.
     Unknown(fn(Args<'_>) -> Option<usize>),
 }
@@ -250,14 +251,9 @@ impl Command {
 fn begin_of(begin: Begin, args: Args<'_>) -> Option<usize> {
     match begin {
         Begin::Index(index) => (index < args.len()).then_some(index),
-        Begin::Keyword(word, from) => args
-            .iter()
-            .enumerate()
-            .skip(from)
-            .find(|(_, arg)| arg.eq_ignore_ascii_case(word.as_bytes()))
-            .map(|(index, _)| index + 1)
-            .filter(|index| *index < args.len()),
-        Begin::Unknown(find) => find(args).filter(|index| *index < args.len()),
+        Begin::Keyword(_, _, find) | Begin::Unknown(find) => {
+            find(args).filter(|index| *index < args.len())
+        }
     }
 }
 

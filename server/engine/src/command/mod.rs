@@ -33,6 +33,9 @@ pub type ReadHandler = fn(&View<'_>, Args<'_>) -> CommandResult;
 /// A handler that may change keys; everything it did that others must hear of is in the effects.
 pub type WriteHandler = fn(&mut View<'_>, Args<'_>, &mut Effects) -> CommandResult;
 
+/// A handler that may only look, and says in the effects when it would wait for something.
+pub type WaitHandler = fn(&View<'_>, Args<'_>, &mut Effects) -> CommandResult;
+
 /// A handler that needs the engine itself, to run other commands.
 pub type ScriptHandler =
     fn(&Engine, &mut View<'_>, Args<'_>, &mut Effects) -> Result<Reply, ScriptError>;
@@ -42,6 +45,8 @@ pub type ScriptHandler =
 pub enum Handler {
     /// Reads keys.
     Read(ReadHandler),
+    /// Reads keys, and may wait for them.
+    Wait(WaitHandler),
     /// Reads and changes keys; in a cluster, a log entry.
     Write(WriteHandler),
     /// Runs a script, which reads and changes keys by calling other commands.
@@ -69,6 +74,8 @@ pub enum Group {
     Set,
     /// `sorted-set`
     SortedSet,
+    /// `stream`
+    Stream,
     /// `pubsub`
     PubSub,
     /// `transactions`
@@ -97,6 +104,7 @@ impl Group {
             Self::List => "list",
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
+            Self::Stream => "stream",
             Self::PubSub => "pubsub",
             Self::Transactions => "transactions",
             Self::Scripting => "scripting",
@@ -165,6 +173,13 @@ impl Command {
     #[must_use]
     pub const fn read(name: &'static str, arity: i32, group: Group, run: ReadHandler) -> Self {
         Self::new(name, arity, group, Handler::Read(run)).flags(Flags::READONLY)
+    }
+
+    /// A row of the class that reads and may wait.
+    #[must_use]
+    pub const fn wait(name: &'static str, arity: i32, group: Group, run: WaitHandler) -> Self {
+        let flags = Flags::READONLY.with(Flags::BLOCKING);
+        Self::new(name, arity, group, Handler::Wait(run)).flags(flags)
     }
 
     /// A row of the write class.
@@ -285,7 +300,7 @@ impl Command {
         match self.handler {
             Handler::Write(_) => true,
             Handler::Script(_) => !self.flags.has(Flags::READONLY),
-            Handler::Read(_) | Handler::Server | Handler::Container => false,
+            Handler::Read(_) | Handler::Wait(_) | Handler::Server | Handler::Container => false,
         }
     }
 

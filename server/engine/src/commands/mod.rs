@@ -14,6 +14,7 @@ pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod sorted_set;
+pub mod stream;
 pub mod string;
 
 use crate::command::Command;
@@ -69,4 +70,12 @@ pub const FAMILIES: &[&[Command]] = &[
     sorted_set::algebra::ROWS,
     sorted_set::random::ROWS,
     sorted_set::scan::ROWS,
+    stream::add::ROWS,
+    stream::remove::ROWS,
+    stream::range::ROWS,
+    stream::read::ROWS,
+    stream::group::ROWS,
+    stream::pending::ROWS,
+    stream::claim::ROWS,
+    stream::info::ROWS,
 ];

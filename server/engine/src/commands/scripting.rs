@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::command::{
-    Access, Args, Begin, Command, Find, Flags, Handler, KeySpec, Reach, Scope, ScriptFlags,
+    Access, Args, Begin, Command, Find, Flags, Group, Handler, KeySpec, Reach, Scope, ScriptFlags,
 };
 use crate::effects::Effects;
 use crate::engine::{Engine, ScriptError};
@@ -269,6 +269,15 @@ impl ScriptCaller<'_, '_> {
         }
         if row.flags.has(Flags::NOSCRIPT) {
             return Err(CommandError::known("ERR This Redis command is not allowed from script"));
+        }
+        if row.flags.has(Flags::BLOCKING)
+            && row.group == Group::Stream
+            && crate::commands::stream::read::would_wait(args)
+        {
+            let name = String::from_utf8_lossy(args[0]);
+            return Err(CommandError::new(format!(
+                "ERR {name} command is not allowed with BLOCK option from scripts"
+            )));
         }
         if row.is_write() && self.read_only {
             return Err(CommandError::known(

@@ -6,6 +6,7 @@
 use super::source::DumpError;
 use crate::value::intset::IntSet;
 use crate::value::listpack::Entry;
+use crate::value::stream::element::{self, back_len, signed};
 
 const LISTPACK_HEADER_LEN: usize = 6;
 const ZIPLIST_HEADER_LEN: usize = 10;
@@ -36,58 +37,13 @@ impl ListpackWriter {
 
     /// Appends an entry.
     pub fn push(&mut self, entry: Entry<'_>) {
-        match entry {
-            Entry::Integer(number) => self.push_integer(number),
-            Entry::Bytes(bytes) => self.push_bytes(bytes),
-        }
-    }
-
-    fn push_integer(&mut self, number: i64) {
-        let begin = self.bytes.len();
-        match number {
-            0..=127 => self.bytes.push(number as u8),
-            -4096..=4095 => {
-                let bits = (number & 0x1fff) as u16;
-                self.bytes.extend((0xc000 | bits).to_be_bytes());
-            }
-            _ => {
-                let (mark, len) = match number {
-                    -32_768..=32_767 => (0xf1, 2),
-                    -8_388_608..=8_388_607 => (0xf2, 3),
-                    -2_147_483_648..=2_147_483_647 => (0xf3, 4),
-                    _ => (0xf4, 8),
-                };
-                self.bytes.push(mark);
-                self.bytes.extend_from_slice(&number.to_le_bytes()[..len]);
-            }
-        }
-        self.close_entry(begin);
+        element::push(&mut self.bytes, entry);
+        self.count += 1;
     }
 
     /// Appends a string that is no canonical integer.
     pub fn push_bytes(&mut self, text: &[u8]) {
-        let begin = self.bytes.len();
-        match text.len() {
-            len @ 0..=63 => self.bytes.push(0x80 | len as u8),
-            len @ 64..=4095 => self.bytes.extend((0xe000 | len as u16).to_be_bytes()),
-            len => {
-                self.bytes.push(0xf0);
-                self.bytes.extend((len as u32).to_le_bytes());
-            }
-        }
-        self.bytes.extend_from_slice(text);
-        self.close_entry(begin);
-    }
-
-    /// Appends the length of the entry that begins at `begin`, to be read backward.
-    fn close_entry(&mut self, begin: usize) {
-        let len = self.bytes.len() - begin;
-        let groups = back_len(len);
-        for group in (0..groups).rev() {
-            let bits = (len >> (7 * group)) as u8 & 0x7f;
-            self.bytes.push(if group + 1 == groups { bits } else { bits | 0x80 });
-        }
-        self.count += 1;
+        self.push(Entry::Bytes(text));
     }
 
     /// The listpack.
@@ -100,24 +56,6 @@ impl ListpackWriter {
         self.bytes[4..LISTPACK_HEADER_LEN].copy_from_slice(&count.to_le_bytes());
         self.bytes
     }
-}
-
-/// Bytes of the length behind an entry of `len` bytes. The bounds are Redis's, off by one and all.
-fn back_len(len: usize) -> usize {
-    match len {
-        0..=127 => 1,
-        128..=16_382 => 2,
-        16_383..=2_097_150 => 3,
-        2_097_151..=268_435_454 => 4,
-        _ => 5,
-    }
-}
-
-fn signed(bytes: &[u8]) -> i64 {
-    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-    let mut number = [if negative { 0xff } else { 0 }; 8];
-    number[..bytes.len()].copy_from_slice(bytes);
-    i64::from_le_bytes(number)
 }
 
 /// The entries of a listpack.
@@ -134,7 +72,7 @@ pub fn listpack(bytes: &[u8]) -> Result<Vec<Entry<'_>>, DumpError> {
     }
     let mut entries = Vec::new();
     while !rest.is_empty() {
-        let (entry, len) = listpack_entry(rest).ok_or(BAD_LISTPACK)?;
+        let (entry, len) = element::decode(rest).ok_or(BAD_LISTPACK)?;
         let back = back_len(len);
         let behind = rest.get(len..len + back).ok_or(BAD_LISTPACK)?;
         let told = behind.iter().fold(0usize, |sum, byte| sum << 7 | usize::from(byte & 0x7f));
@@ -148,31 +86,6 @@ pub fn listpack(bytes: &[u8]) -> Result<Vec<Entry<'_>>, DumpError> {
         return Err(BAD_LISTPACK);
     }
     Ok(entries)
-}
-
-/// The first entry of a listpack's rest, and its length without the one behind it.
-fn listpack_entry(rest: &[u8]) -> Option<(Entry<'_>, usize)> {
-    let first = *rest.first()?;
-    let text = |head: usize, len: usize| {
-        let bytes = rest.get(head..head.checked_add(len)?)?;
-        Some((Entry::Bytes(bytes), head + len))
-    };
-    let number = |len: usize| Some((Entry::Integer(signed(rest.get(1..=len)?)), 1 + len));
-    match first {
-        0x00..=0x7f => Some((Entry::Integer(first.into()), 1)),
-        0x80..=0xbf => text(1, usize::from(first & 0x3f)),
-        0xc0..=0xdf => {
-            let bits = i64::from(first & 0x1f) << 8 | i64::from(*rest.get(1)?);
-            Some((Entry::Integer(if bits >= 4096 { bits - 8192 } else { bits }), 2))
-        }
-        0xe0..=0xef => text(2, usize::from(first & 0x0f) << 8 | usize::from(*rest.get(1)?)),
-        0xf0 => text(5, u32::from_le_bytes(*rest.get(1..)?.first_chunk()?) as usize),
-        0xf1 => number(2),
-        0xf2 => number(3),
-        0xf3 => number(4),
-        0xf4 => number(8),
-        _ => None,
-    }
 }
 
 /// The entries of a ziplist.

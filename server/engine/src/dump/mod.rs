@@ -14,6 +14,7 @@ pub mod payload;
 pub mod record;
 mod sink;
 mod source;
+mod stream;
 pub mod value;
 
 pub use crc64::crc64;

@@ -8,6 +8,7 @@ use std::io::Read;
 
 use super::sink::Sink;
 use super::source::{DumpError, Source};
+use super::stream;
 use super::value::{Decoded, Form, encode, kind_of};
 use crate::raw::{Record, Value};
 use crate::time::{DbIndex, UnixMillis};
@@ -44,6 +45,9 @@ pub mod opcode {
 pub const AUX_KEYS: &[u8] = b"holdfast-keys";
 /// The AUX field before a hash: how many fields expire, then each with its expiry as i64 LE.
 pub const AUX_FIELD_EXPIRIES: &[u8] = b"holdfast-field-expiries";
+
+/// The AUX field before a stream: when each consumer was last given anything, as i64 LE.
+pub const AUX_ACTIVE_TIMES: &[u8] = b"holdfast-active-times";
 
 /// The AUX field of a lock: its version u64, the length of its key u32, the key, and the lock as
 /// `value::lock::codec` writes it. Redis has no such values, and reads it over.
@@ -124,6 +128,13 @@ impl Chunk {
             self.keys.byte(opcode::AUX);
             self.keys.string(AUX_FIELD_EXPIRIES);
             self.keys.string(&told.bytes);
+        }
+        if let Value::Object(Object::Stream(stream)) = record.value()
+            && let Some(told) = stream::active_times(stream)
+        {
+            self.keys.byte(opcode::AUX);
+            self.keys.string(AUX_ACTIVE_TIMES);
+            self.keys.string(&told);
         }
         if let Some(UnixMillis(ms)) = record.own_expiry() {
             self.keys.byte(opcode::EXPIRE_MS);
@@ -234,11 +245,28 @@ impl Beside {
     }
 }
 
+/// Completes a value with what a field before it tells: [`AUX_FIELD_EXPIRIES`] or
+/// [`AUX_ACTIVE_TIMES`].
+///
+/// # Errors
+/// When the field is damaged or does not belong to this value.
+pub fn complete(value: &mut Decoded, (name, told): (&[u8], &[u8])) -> Result<(), DumpError> {
+    if name == AUX_FIELD_EXPIRIES {
+        return set_field_expiries(value, told);
+    }
+    let belongs = match value {
+        Decoded::Object(Object::Stream(stream)) => stream::set_active_times(stream, told),
+        _ => false,
+    };
+    let damaged = DumpError::Damaged("the field holdfast-active-times is not valid");
+    if belongs { Ok(()) } else { Err(damaged) }
+}
+
 /// Gives a hash the expiries of its fields that an [`AUX_FIELD_EXPIRIES`] field tells.
 ///
 /// # Errors
 /// When the field is damaged or does not belong to this value.
-pub fn set_field_expiries(value: &mut Decoded, told: &[u8]) -> Result<(), DumpError> {
+fn set_field_expiries(value: &mut Decoded, told: &[u8]) -> Result<(), DumpError> {
     const BAD: DumpError = DumpError::Damaged("the field holdfast-field-expiries is not valid");
     let Decoded::Object(Object::Hash(hash)) = value else { return Err(BAD) };
     let mut source = Source::new(told);

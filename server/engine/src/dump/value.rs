@@ -44,14 +44,20 @@ pub mod kind {
     pub const HASH_ZIPLIST: u8 = 13;
     /// A list of Redis 6.2 and older: ziplists.
     pub const LIST_QUICKLIST: u8 = 14;
+    /// A stream of Redis 5 and 6.
+    pub const STREAM: u8 = 15;
     /// A small hash.
     pub const HASH_LISTPACK: u8 = 16;
     /// A small sorted set.
     pub const ZSET_LISTPACK: u8 = 17;
     /// A list: listpacks and single long elements.
     pub const LIST_QUICKLIST_2: u8 = 18;
+    /// A stream of Redis 7.0.
+    pub const STREAM_2: u8 = 19;
     /// A small set of Redis 7.2.
     pub const SET_LISTPACK: u8 = 20;
+    /// A stream of Redis 7.2.
+    pub const STREAM_3: u8 = 21;
     /// A hash with expiring fields, of Redis 7.4.
     pub const HASH_METADATA: u8 = 24;
     /// A small hash with expiring fields, of Redis 7.4.
@@ -195,6 +201,7 @@ fn kind_of_object(object: &Object) -> u8 {
         Object::Set(_) => kind::SET,
         Object::SortedSet(SortedSet::Pack(_)) => kind::ZSET_LISTPACK,
         Object::SortedSet(_) => kind::ZSET_2,
+        Object::Stream(_) => kind::STREAM_2,
         Object::ShortLock(_) | Object::Lock(_) => not_a_value(),
     }
 }
@@ -259,6 +266,7 @@ fn encode_object(object: &Object, sink: &mut Sink) {
                 sink.raw(&score.to_le_bytes());
             });
         }
+        Object::Stream(stream) => super::stream::encode(stream, sink),
         Object::ShortLock(_) | Object::Lock(_) => not_a_value(),
     }
 }
@@ -322,8 +330,10 @@ pub fn decode<R: Read>(
         kind::HASH_METADATA | kind::HASH_LISTPACK_EX => {
             Object::Hash(hash_with_expiries(kind, source, fit)?)
         }
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
+            Object::Stream(Box::new(super::stream::decode(kind, source)?))
+        }
         6 | 7 => return Err(DumpError::Unsupported("a value of a module")),
-        15 | 19 | 21 => return Err(DumpError::Unsupported("a stream")),
         _ => return Err(DumpError::Damaged("an unknown type of value")),
     };
     Ok(Decoded::Object(object))

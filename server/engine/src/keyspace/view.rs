@@ -22,6 +22,7 @@ use crate::error::CommandError;
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::raw::{Record, StringValue, Table, Value, iterate};
+use crate::reply::Blob;
 use crate::time::{DbIndex, UnixMillis};
 use crate::value::Object;
 use crate::value::lock::Lock;
@@ -693,6 +694,9 @@ impl<'k> View<'k> {
                         (before, expires_at),
                         context.sequence,
                     );
+                    if is_stream(&next) && self.host.has_blocked_clients() {
+                        effects.ready(context.db, key);
+                    }
                     drop_later(next, effects);
                 } else {
                     record.set_version(context.sequence);
@@ -729,12 +733,16 @@ impl<'k> View<'k> {
             record.set_version(context.sequence);
             record.touch(uses.after(place.access()));
             let (before, after) = (place.expires_at(), record.expires_at());
+            let concerns_readers = is_stream(place) || is_stream(&record);
             let old = std::mem::replace(place, record);
             shard.db.sides[usize::from(shard.place.shard)].set_expiry(
                 hash,
                 (before, after),
                 context.sequence,
             );
+            if concerns_readers && self.host.has_blocked_clients() {
+                effects.ready(context.db, old.key());
+            }
             drop_later(old, effects);
             return;
         }
@@ -778,7 +786,10 @@ impl<'k> View<'k> {
         side.move_expiry(hash, record.expires_at(), None);
         side.note_deletion(hash, sequence);
         self.wrote = true;
-        if self.host.has_lock_waiters() {
+        let is_awaited = self.host.has_lock_waiters()
+            // Who reads it for a group is told that it has gone.
+            || is_stream(&record) && self.host.has_blocked_clients();
+        if is_awaited {
             effects.ready(self.context.db, key);
         }
         Some(record)
@@ -932,6 +943,11 @@ pub(crate) fn is_lock(record: &Record) -> bool {
     matches!(record.value(), Value::Object(Object::ShortLock(_) | Object::Lock(_)))
 }
 
+/// Whether a record is a stream.
+fn is_stream(record: &Record) -> bool {
+    matches!(record.value(), Value::Object(Object::Stream(_)))
+}
+
 /// Tells of a record that has expired, and drops it.
 pub(super) fn bury_expired(
     keyspace: &Keyspace,
@@ -941,6 +957,9 @@ pub(super) fn bury_expired(
 ) {
     effects.expired_keys += 1;
     effects.event(EventClass::EXPIRED, "expired", db, record.key());
+    if is_stream(&record) {
+        effects.notices.push(Notice::StreamExpired(db, Blob::copy_from(record.key())));
+    }
     if let Value::Object(object) = record.value()
         && let Some(lock) = Lock::of(object)
     {

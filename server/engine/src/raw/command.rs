@@ -173,7 +173,7 @@ unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
                 }
                 ffi::lua_setfield(state, -2, c"map".as_ptr());
             }
-            Reply::Map(entries) if resp3 => {
+            Reply::Map(entries) | Reply::PairMap(entries) if resp3 => {
                 open(state);
                 for (key, value) in entries {
                     push_reply(state, key, resp3);
@@ -198,17 +198,8 @@ unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
                     ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
                 }
             }
-            Reply::Pairs(entries) if resp3 => {
-                ffi::lua_createtable(state, table_room(entries.len()), 0);
-                for (i, (first, second)) in entries.iter().enumerate() {
-                    ffi::lua_createtable(state, 2, 0);
-                    push_reply(state, first, resp3);
-                    ffi::lua_rawseti(state, -2, 1);
-                    push_reply(state, second, resp3);
-                    ffi::lua_rawseti(state, -2, 2);
-                    ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
-                }
-            }
+            Reply::Pairs(entries) if resp3 => push_pairs(state, entries, resp3),
+            Reply::PairMap(entries) => push_pairs(state, entries, resp3),
             Reply::Map(entries) | Reply::Pairs(entries) => {
                 ffi::lua_createtable(state, table_room(entries.len() * 2), 0);
                 for (i, (first, second)) in entries.iter().enumerate() {
@@ -218,6 +209,22 @@ unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
                     ffi::lua_rawseti(state, -2, (2 * i + 2) as ffi::lua_Integer);
                 }
             }
+        }
+    }
+}
+
+/// Pushes an array of two-element arrays.
+unsafe fn push_pairs(state: *mut lua_State, pairs: &[(Reply, Reply)], resp3: bool) {
+    // SAFETY: as `push_reply`.
+    unsafe {
+        ffi::lua_createtable(state, table_room(pairs.len()), 0);
+        for (i, (first, second)) in pairs.iter().enumerate() {
+            ffi::lua_createtable(state, 2, 0);
+            push_reply(state, first, resp3);
+            ffi::lua_rawseti(state, -2, 1);
+            push_reply(state, second, resp3);
+            ffi::lua_rawseti(state, -2, 2);
+            ffi::lua_rawseti(state, -2, (i + 1) as ffi::lua_Integer);
         }
     }
 }

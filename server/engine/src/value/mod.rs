@@ -11,6 +11,7 @@ pub(crate) mod members;
 pub mod number;
 pub mod set;
 pub mod sorted_set;
+pub mod stream;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use lock::{Full, Lock, Short};
 pub use members::seed_members;
 use set::Set;
 use sorted_set::SortedSet;
+use stream::Stream;
 
 /// A value too large or too structured to stand in its record.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Object {
     Set(Set),
     /// Members ordered by score.
     SortedSet(SortedSet),
+    /// Entries by id, and who reads them.
+    Stream(Box<Stream>),
     /// A lock of one plain exclusive holder, whose expiry is the record's.
     ShortLock(Short),
     /// Any other lock; the record's expiry is the end of all that it has.
@@ -52,6 +56,7 @@ impl Object {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::SortedSet(_) => "zset",
+            Self::Stream(_) => "stream",
             Self::ShortLock(_) | Self::Lock(_) => "lock",
         }
     }
@@ -65,6 +70,7 @@ impl Object {
             Self::List(_) => Group::List,
             Self::Set(_) => Group::Set,
             Self::SortedSet(_) => Group::SortedSet,
+            Self::Stream(_) => Group::Stream,
             Self::ShortLock(_) | Self::Lock(_) => Group::Lock,
         }
     }
@@ -78,6 +84,7 @@ impl Object {
             Self::List(list) => list.encoding(),
             Self::Set(set) => set.encoding(),
             Self::SortedSet(set) => set.encoding(),
+            Self::Stream(_) => "stream",
             Self::ShortLock(lock) => Lock::Short(lock).encoding(),
             Self::Lock(lock) => Lock::Full(lock).encoding(),
         }
@@ -91,6 +98,7 @@ impl Object {
             Self::List(list) => list.digest(hasher),
             Self::Set(set) => set.digest(hasher),
             Self::SortedSet(set) => set.digest(hasher),
+            Self::Stream(stream) => stream.digest(hasher),
             Self::ShortLock(lock) => Lock::Short(lock).digest(hasher),
             Self::Lock(lock) => Lock::Full(lock).digest(hasher),
         }
@@ -105,6 +113,7 @@ impl Object {
             Self::List(list) => list.free_effort(),
             Self::Set(set) => set.free_effort(),
             Self::SortedSet(set) => set.free_effort(),
+            Self::Stream(stream) => stream.free_effort(),
             Self::ShortLock(_) => 0,
             Self::Lock(lock) => lock.len(),
         }
@@ -119,6 +128,7 @@ impl Object {
             Self::List(list) => list.memory_len(),
             Self::Set(set) => set.memory_len(),
             Self::SortedSet(set) => set.memory_len(),
+            Self::Stream(stream) => stream.memory_len(),
             Self::ShortLock(_) => 0,
             Self::Lock(lock) => lock.memory_len(),
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use holdfast_engine::commands::functions::{Collision, add_library};
 use holdfast_engine::dump::record::{
-    AUX_FIELD_EXPIRIES, AUX_KEYS, AUX_LOCK, Beside, opcode, read_lock, set_field_expiries,
+    AUX_ACTIVE_TIMES, AUX_FIELD_EXPIRIES, AUX_KEYS, AUX_LOCK, Beside, complete, opcode, read_lock,
     skip_module_data,
 };
 use holdfast_engine::dump::{DumpError, Fit, RDB_VERSION_MAX, Source, crc64, decode};
@@ -186,7 +186,7 @@ impl<R: Read> Reader<'_, R> {
         const KEYS_PER_TELL: u64 = 1024;
         let version = self.header()?;
         let mut expires_at = None;
-        let mut field_expiries = None;
+        let mut aside = None;
         loop {
             match self.source.byte()? {
                 opcode::END => break,
@@ -208,7 +208,7 @@ impl<R: Read> Reader<'_, R> {
                     let (name, value) = (self.source.string()?, self.source.string()?);
                     match &name[..] {
                         AUX_KEYS => self.beside = Beside::read(&value)?,
-                        AUX_FIELD_EXPIRIES => field_expiries = Some(value),
+                        AUX_FIELD_EXPIRIES | AUX_ACTIVE_TIMES => aside = Some((name, value)),
                         AUX_LOCK => self.read_lock(&value)?,
                         _ => self.aux(name, value)?,
                     }
@@ -231,7 +231,7 @@ impl<R: Read> Reader<'_, R> {
                     self.lose(&format!("data of the module '{name}', which is not here"));
                 }
                 kind => {
-                    self.read_key(kind, expires_at.take(), field_expiries.take())?;
+                    self.read_key(kind, expires_at.take(), aside.take())?;
                     if self.loaded.keys.is_multiple_of(KEYS_PER_TELL) {
                         progress(self.source.inner().offset(), self.loaded.keys);
                     }
@@ -329,7 +329,7 @@ impl<R: Read> Reader<'_, R> {
         &mut self,
         kind: u8,
         expires_at: Option<UnixMillis>,
-        field_expiries: Option<Vec<u8>>,
+        aside: Option<(Vec<u8>, Vec<u8>)>,
     ) -> Result<(), Failure> {
         let key = self.key.insert(self.source.string()?);
         let fit = match self.beside.next_form() {
@@ -346,8 +346,8 @@ impl<R: Read> Reader<'_, R> {
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(told) = field_expiries {
-            set_field_expiries(&mut value, &told)?;
+        if let Some((name, told)) = aside {
+            complete(&mut value, (&name, &told))?;
         }
         let record = value.into_record(key, expires_at);
         self.take(record, version)

@@ -37,6 +37,7 @@ fn filled() -> Engine {
             4 => run(&engine, n, &[b"ZADD", key, number, text, b"0.1", b"m", b"-inf", b"n"]),
             5 => run(&engine, n, &[b"HSET", key, b"f", text, b"g", number]),
             6 => run(&engine, n, &[b"SADD", key, b"-7", number]),
+            _ if n % 16 == 7 => run(&engine, n, &[b"XADD", key, b"*", b"f", text, b"n", number]),
             _ => run(&engine, n, &[b"APPEND", key, number]),
         }
     }
@@ -130,8 +131,8 @@ fn what_is_not_here_is_told() {
     let file = |body: &[u8]| [b"REDIS0010", body, b"\xff\0\0\0\0\0\0\0\0"].concat();
     let library = read(&file(b"\xf5\x03lib")).expect_err("no library");
     assert!(library.contains("a library of functions: ERR Missing"), "{library}");
-    let stream = read(&file(b"\x15\x06stream")).expect_err("a stream");
-    assert!(stream.contains("at key 'stream'") && stream.contains("a stream"), "{stream}");
+    let module = read(&file(b"\x07\x06module")).expect_err("a module");
+    assert!(module.contains("at key 'module'") && module.contains("of a module"), "{module}");
     assert!(read(b"REDIS0013\xff").expect_err("too new").contains("version is 0013"));
     assert!(read(b"NOTREDIS!").expect_err("another file").contains("no RDB file"));
     let databases = read(&file(b"\xfe\x20")).expect_err("too many");

@@ -1,7 +1,7 @@
 use std::io::Read;
 
 use super::*;
-use crate::dump::record::{AUX_FIELD_EXPIRIES, AUX_KEYS, Beside, opcode, set_field_expiries};
+use crate::dump::record::{AUX_KEYS, Beside, complete, opcode};
 use crate::dump::{Fit, Source, decode};
 use crate::engine::Engine;
 use crate::testing::Bench;
@@ -12,15 +12,14 @@ fn load(engine: &Engine, now: UnixMillis, chunks: &[(DbIndex, Vec<u8>)]) -> usiz
     let mut keys = 0;
     for (db, bytes) in chunks {
         let mut source = Source::new(&bytes[..]);
-        let (mut beside, mut fields, mut expiry) = (Beside::default(), None, None);
+        let (mut beside, mut aside, mut expiry) = (Beside::default(), None, None);
         while !source.inner().is_empty() {
             match source.byte().unwrap() {
                 opcode::AUX => {
                     let (name, value) = (source.string().unwrap(), source.string().unwrap());
                     match &name[..] {
                         AUX_KEYS => beside = Beside::read(&value).unwrap(),
-                        AUX_FIELD_EXPIRIES => fields = Some(value),
-                        _ => panic!("no other field is written"),
+                        _ => aside = Some((name, value)),
                     }
                 }
                 opcode::EXPIRE_MS => {
@@ -31,8 +30,8 @@ fn load(engine: &Engine, now: UnixMillis, chunks: &[(DbIndex, Vec<u8>)]) -> usiz
                     let form = beside.next_form().unwrap();
                     let version = beside.next_version().unwrap_or(0);
                     let mut value = decode(kind, &mut source, Fit::As(form)).unwrap();
-                    if let Some(fields) = fields.take() {
-                        set_field_expiries(&mut value, &fields).unwrap();
+                    if let Some((name, told)) = aside.take() {
+                        complete(&mut value, (&name, &told)).unwrap();
                     }
                     let record = value.into_record(&key, expiry.take());
                     assert!(engine.keyspace().load(*db, record, version, now), "twice: {key:?}");
