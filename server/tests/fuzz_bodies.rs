@@ -17,6 +17,7 @@ mod lua;
 #[path = "../../fuzz/src/parser.rs"]
 mod parser;
 
+use holdfast_engine::command::Group;
 use proptest::prelude::*;
 
 /// Text from which parsers and matchers find it easy to go on.
@@ -85,6 +86,11 @@ proptest! {
     #[test]
     fn execute_body(input in prop::collection::vec(any::<u8>(), 0..600)) {
         execute::run(&input);
+    }
+
+    #[test]
+    fn execute_streams(input in prop::collection::vec(any::<u8>(), 0..600)) {
+        execute::run_group(&input, Group::Stream);
     }
 
     #[test]

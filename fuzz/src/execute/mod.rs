@@ -11,7 +11,7 @@ mod persisted;
 
 use holdfast_engine::CommandError;
 use holdfast_engine::Reply;
-use holdfast_engine::command::{Command, Flags, Handler};
+use holdfast_engine::command::{Command, Flags, Group, Handler};
 use holdfast_engine::context::Context;
 use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::{Engine, Step, table};
@@ -160,6 +160,13 @@ impl std::fmt::Display for Call {
 /// Reads the input as commands and runs them.
 pub fn run(data: &[u8]) {
     run_with(data, &Grammar::of(table().rows()));
+}
+
+/// As [`run`], with the commands of one group and those that work on any key: so they meet.
+pub fn run_group(data: &[u8], group: Group) {
+    let wanted = |row: &&&'static Command| row.group == group || row.group == Group::Generic;
+    let rows: Vec<&'static Command> = table().rows().iter().filter(wanted).copied().collect();
+    run_with(data, &Grammar::of(&rows));
 }
 
 /// As [`run`], with the grammar made beforehand.
