@@ -159,7 +159,8 @@ impl Entries {
             }
         }
         self.last_id = id;
-        self.added += 1;
+        // A file may claim any number.
+        self.added = self.added.wrapping_add(1);
         self.len += 1;
         if self.len == 1 {
             self.first_id = id;
