@@ -78,7 +78,9 @@ fn everybody_is_told_busy_where_that_is_asked_for() {
         for (load, begin, kill, way_out) in [
             (None, "EVAL|while true do end|0", "SCRIPT KILL", "SCRIPT KILL"),
             (
-                Some("#!lua name=l\nredis.register_function('f', function() while true do end end)"),
+                Some(
+                    "#!lua name=l\nredis.register_function('f', function() while true do end end)",
+                ),
                 "FCALL|f|0",
                 "FUNCTION KILL",
                 "FUNCTION KILL",

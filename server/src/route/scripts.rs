@@ -75,7 +75,12 @@ impl Scripts {
     /// None running.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, running: Mutex::default(), busy: AtomicUsize::new(0), refuses_all: AtomicBool::new(false) }
+        Self {
+            settings,
+            running: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            refuses_all: AtomicBool::new(false),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {

@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::time::{DbIndex, UnixMillis};
 
 pub use garbage::Garbage;
-pub(super) use garbage::{bury_expired, drop_later};
+pub(super) use garbage::bury_expired;
 pub(crate) use garbage::is_lock;
 
 /// What [`View::edit`]'s work did to the record, and what it returns.
@@ -247,9 +247,6 @@ impl<'k> View<'k> {
         }
         Uses::Counter(self.context.now, self.random())
     }
-
-
-
 }
 
 impl std::fmt::Debug for View<'_> {

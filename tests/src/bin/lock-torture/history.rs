@@ -54,8 +54,7 @@ impl FromStr for Event {
     fn from_str(line: &str) -> Result<Self, String> {
         let mut words = line.split_ascii_whitespace();
         let mut word = || words.next().ok_or_else(|| format!("a line cut short: {line:?}"));
-        let number =
-            |text: &str| text.parse::<u64>().map_err(|error| format!("{line:?}: {error}"));
+        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{line:?}: {error}"));
         let client = number(word()?)?;
         let attempt = number(word()?)?;
         let resource = word()?.to_owned();

@@ -60,8 +60,9 @@ pub(crate) fn run(rig: &mut Rig, duration: Duration) -> Vec<String> {
         let healed_at = now_ns();
         let began_waiting = Instant::now();
         for resource in rig.wait_all_taken(healed_at, HEALED_WITHIN) {
-            violations
-                .push(format!("I7: {resource} was not taken within {HEALED_WITHIN:?} after {name}"));
+            violations.push(format!(
+                "I7: {resource} was not taken within {HEALED_WITHIN:?} after {name}"
+            ));
         }
         println!(
             "{:>5.1} s  {name}: over; every lock taken again after {} ms",

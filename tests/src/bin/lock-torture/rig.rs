@@ -160,9 +160,7 @@ impl Rig {
             Some((resource, think_ms)) => command
                 .args(["--resources", resource, "--think-ms", &think_ms.to_string()])
                 .arg("--once"),
-            None => {
-                command.args(["--resources", &Self::resources().join(","), "--think-ms", "60"])
-            }
+            None => command.args(["--resources", &Self::resources().join(","), "--think-ms", "60"]),
         };
         let mut child = command
             .stdin(Stdio::piped())

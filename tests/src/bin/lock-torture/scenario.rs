@@ -55,9 +55,8 @@ fn pause_and_overtake(rig: &mut Rig, resource: &str) -> Result<(), String> {
     std::thread::sleep(Duration::from_millis(rig.plan.ttl_ms / 8));
     rig.signal_worker(slow, "STOP");
     let quick = rig.start_worker(Some((resource, 0)))?;
-    let written = rig.wait_for(SOON, move |event| {
-        event.client == quick && matches!(event.what, What::Wrote)
-    });
+    let written =
+        rig.wait_for(SOON, move |event| event.client == quick && matches!(event.what, What::Wrote));
     rig.signal_worker(slow, "CONT");
     if !written {
         return Err(format!("nobody could follow the stopped holder of {resource}"));

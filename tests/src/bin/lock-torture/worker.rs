@@ -80,7 +80,8 @@ pub(crate) async fn run(orders: Orders) {
 impl Worker {
     fn tell(&self, resource: &str, at: u64, what: What) {
         let client = self.orders.client;
-        let event = Event { client, attempt: self.attempt, resource: resource.to_owned(), at, what };
+        let event =
+            Event { client, attempt: self.attempt, resource: resource.to_owned(), at, what };
         // One write for the line: it is there whole or not at all.
         let line = format!("{event}\n");
         let mut out = std::io::stdout().lock();

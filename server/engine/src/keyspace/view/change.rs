@@ -94,7 +94,12 @@ impl View<'_> {
 
     /// Removes the key if it has expired, and says so.
     #[inline]
-    pub(super) fn remove_if_expired(&mut self, key: &[u8], hash: u64, effects: &mut Effects) -> bool {
+    pub(super) fn remove_if_expired(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        effects: &mut Effects,
+    ) -> bool {
         let now = self.context.now;
         let table = self.shard_mut(hash).guard.table_mut();
         let expired = table

@@ -20,9 +20,7 @@ pub enum Garbage {
 }
 
 /// The table of a flushed shard.
-pub struct GarbageTable(
-    #[expect(dead_code, reason = "held to be dropped")] pub(super) Table,
-);
+pub struct GarbageTable(#[expect(dead_code, reason = "held to be dropped")] pub(super) Table);
 
 impl std::fmt::Debug for GarbageTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
