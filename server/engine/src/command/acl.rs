@@ -28,7 +28,8 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         Group::Hash => when(true, "@hash"),
         Group::String => when(true, "@string"),
         Group::Bitmap => when(true, "@bitmap"),
-        Group::Stream => when(true, "@stream"),
+        // Of the containers only the subcommands are told of.
+        Group::Stream => when(command.subcommands.is_empty(), "@stream"),
         Group::Lock => when(true, "@lock"),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! XREAD and XREADGROUP.
 //!
 //! A reader with BLOCK that finds nothing says so by [`Wait`]; the server parks the session and
-//! runs the same command again. Before that it has [`settle`] put ids in the place of `$`, which
+//! runs the same command again. Before that it has `settle` put ids in the place of `$`, which
 //! would otherwise mean another id every time.
 
 use super::{edit_group, entry_reply, event, no_key_or_group, peek_stream, stream_at, strict_id};
