@@ -16,6 +16,7 @@ const ENGINE_LIMITS: &[&str] = &[
     "set-max-listpack-value",
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
+    "hll-sparse-max-bytes",
     "lua-memory-limit",
     "maxmemory-policy",
 ];
@@ -27,6 +28,13 @@ pub(crate) fn keep(node: &Arc<Node>) {
     node.config.on_change(&["notify-keyspace-events"], move |_| {
         if let Some(node) = weak.upgrade() {
             node.refresh_events();
+        }
+        Ok(())
+    });
+    let weak = Arc::downgrade(node);
+    node.config.on_change(&["requirepass"], move |settings| {
+        if let Some(node) = weak.upgrade() {
+            node.acl.set_default_password(&settings.requirepass());
         }
         Ok(())
     });
@@ -63,6 +71,7 @@ pub(crate) fn hand_over(node: &Node, settings: &Settings) {
         ("set-max-listpack-value", clamp(settings.set_max_listpack_value())),
         ("zset-max-listpack-entries", clamp(settings.zset_max_listpack_entries())),
         ("zset-max-listpack-value", clamp(settings.zset_max_listpack_value())),
+        ("hll-sparse-max-bytes", clamp(settings.hll_sparse_max_bytes())),
         ("lua-memory-limit", clamp(settings.lua_memory_limit())),
         ("lfu-policy", i64::from(lfu)),
     ] {

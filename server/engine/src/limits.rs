@@ -66,6 +66,8 @@ limits! {
     zset_max_listpack_entries: 128;
     /// Longest member of a sorted set in a listpack, bytes.
     zset_max_listpack_value: 64;
+    /// Longest sparse HyperLogLog, bytes.
+    hll_sparse_max_bytes: 3000;
     /// Bytes that all values of a script may take; 0 for no limit.
     lua_memory_limit: 268_435_456;
     /// Whether keys' idle times (0) or their frequencies (1) are kept.

@@ -35,6 +35,12 @@ expiry.
   rename, copy or expire it; SET NX finds it taken; DEL breaks it; FLUSHALL and SWAPDB treat it as any key. It has
   no form that DUMP could give. In RDB files locks stand in fields that Redis reads over.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
+- ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots,
+  the journal or a replicated log. There is one category more, `@lock`. SORT's patterns are refused when the
+  command is queued, not at EXEC. The rules of a transaction are those at the beginning of EXEC, even if it changes
+  them itself. ACL LOAD ends the clients of all users but `default`, as in 7.2.
+- Distances between places are computed by one library on every machine, so that their last digit, which STOREDIST
+  keeps, may be another than Redis's.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
 ## Redis's own test suite
@@ -45,8 +51,8 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Streams, HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
-command is unknown, or says what is missing.
+Streams, modules, cluster mode and asynchronous replication. Such a command is unknown, or says what is
+missing.
 
 ## Commands
 ";

@@ -9,6 +9,7 @@ pub mod lock_queue;
 pub mod monitor;
 pub mod pause;
 pub mod rename;
+pub mod rights;
 pub mod rows;
 pub mod scripts;
 pub mod table;
@@ -261,8 +262,8 @@ fn check(
 ) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
-    if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
-        return Err(CommandError::known("NOAUTH Authentication required."));
+    if !session.unrestricted {
+        rights::check(node, session, entry, args)?;
     }
     if session.in_subscriber_mode() && !flags.has(Flags::IN_SUBSCRIBER_MODE) {
         return Err(CommandError::new(format!(
@@ -320,6 +321,9 @@ fn run_entry(
             Answer::Reply(subscriber_pong(args))
         }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
+        Run::Script => rights::as_user(&session.caller(), || {
+            run_in_engine(node, session, entry, args, scratch)
+        }),
         Run::Server(run) => {
             let mut call = Call { node, session, args, in_transaction: false };
             run(&mut call)

@@ -13,7 +13,7 @@ mod script_flags;
 mod syntax;
 mod table;
 
-pub use acl::categories;
+pub use acl::{CATEGORIES, categories};
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
 pub use script_flags::{Reach, ScriptFlags};
@@ -69,6 +69,10 @@ pub enum Group {
     Set,
     /// `sorted-set`
     SortedSet,
+    /// `geo`: sorted sets of places.
+    Geo,
+    /// `hyperloglog`: strings that estimate how many elements they have seen.
+    HyperLogLog,
     /// `pubsub`
     PubSub,
     /// `transactions`
@@ -97,6 +101,8 @@ impl Group {
             Self::List => "list",
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
+            Self::Geo => "geo",
+            Self::HyperLogLog => "hyperloglog",
             Self::PubSub => "pubsub",
             Self::Transactions => "transactions",
             Self::Scripting => "scripting",

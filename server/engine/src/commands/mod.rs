@@ -2,7 +2,9 @@
 //! of each file beside their handlers.
 
 pub mod functions;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod keys;
 pub mod list;
 pub mod lock;
@@ -69,4 +71,8 @@ pub const FAMILIES: &[&[Command]] = &[
     sorted_set::algebra::ROWS,
     sorted_set::random::ROWS,
     sorted_set::scan::ROWS,
+    geo::add::ROWS,
+    geo::read::ROWS,
+    geo::search::ROWS,
+    hyperloglog::ROWS,
 ];
