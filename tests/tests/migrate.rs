@@ -107,7 +107,7 @@ fn options_and_refusals_of_the_target() {
         drop(target);
         drop(to);
         let told = source.cmd(&["MIGRATE", "127.0.0.1", &port, "k", "0", "200"]);
-        assert!(told.is_error("IOERR error or timeout connecting to the client"), "{told:?}");
+        assert!(told.is_error("IOERR error or timeout writing to target instance"), "{told:?}");
         assert_eq!(source.line("GET k").text(), "v");
         // Inside MULTI it does its work as well.
         source.line("MULTI");

@@ -220,10 +220,20 @@ impl Target {
         let port = std::str::from_utf8(request.port).ok().and_then(|port| port.parse().ok());
         let port: u16 = port.ok_or(Failure::Connecting)?;
         let addresses = (host, port).to_socket_addrs().map_err(|_| Failure::Connecting)?;
-        let stream = addresses
-            .filter_map(|address| TcpStream::connect_timeout(&address, request.timeout).ok())
-            .next()
-            .ok_or(Failure::Connecting)?;
+        let mut failure = Failure::Connecting;
+        let mut stream = None;
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, request.timeout) {
+                Ok(connected) => {
+                    stream = Some(connected);
+                    break;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+                // Redis finds out only when it writes.
+                Err(_) => failure = Failure::Writing,
+            }
+        }
+        let stream = stream.ok_or(failure)?;
         let prepared = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(request.timeout)))

@@ -326,7 +326,7 @@ mod tests {
             ("PFMERGE d s", invalid),
             ("PFMERGE s d", invalid),
             ("PFADD h a b", "1"),
-            ("APPEND h xyz", "24"),
+            ("APPEND h xyz", "27"),
             ("PFCOUNT h", "-INVALIDOBJ Corrupted HLL object detected"),
             ("PFDEBUG GETREG none", "-ERR The specified key does not exist"),
             ("PFDEBUG NOSUCH h", "-ERR Unknown PFDEBUG subcommand 'NOSUCH'"),

@@ -147,17 +147,17 @@ fn geosearchstore(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) ->
     look_or_store(view, args, effects, (Form::SearchStore, "geosearchstore"))
 }
 
-/// Where the destination stands: behind the last STORE or STOREDIST; and whether it is `word`.
+/// Where the key behind the last `word` stands, STORE or STOREDIST.
 fn destination(args: Args<'_>, word: &str) -> Option<usize> {
     let (mut at, mut found) = (5, None);
     while at + 1 < args.len() {
         if is(args[at], "STORE") || is(args[at], "STOREDIST") {
-            found = Some(at);
+            found = is(args[at], word).then_some(at + 1).or(found);
             at += 1;
         }
         at += 1;
     }
-    found.filter(|at| is(args[*at], word)).map(|at| at + 1)
+    found
 }
 
 fn store_key(args: Args<'_>) -> Option<usize> {
