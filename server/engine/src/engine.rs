@@ -332,7 +332,7 @@ impl Engine {
         let unused = view
             .look(key)
             .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
-        let refused = view.hooks() & hooks::REFUSE != 0;
+        let refused = view.refusal().is_some();
         if refused || !unused || !view.remove(key, effects) {
             return false;
         }
@@ -543,8 +543,7 @@ impl Engine {
 
 /// Why a command may not run, when changes are refused.
 fn refusal(row: &Command, view: &View<'_>) -> Option<CommandError> {
-    let refused = view.hooks() & hooks::REFUSE != 0 && row.flags.has(Flags::WRITE);
-    refused.then(|| view.host().refusal()).flatten()
+    if row.flags.has(Flags::WRITE) { view.refusal() } else { None }
 }
 
 /// Bytes that a record, its value and its place in the table take.
