@@ -192,6 +192,14 @@ impl Node {
         let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, held_ms, now_us)?;
         let locks = keyspace.locks();
         locks.raise_token(tokens.max(self.settings.lock_token_floor()));
+        let weak = Arc::downgrade(self);
+        self.config.on_change(&["lock-token-floor"], move |settings| {
+            // Tokens only ever grow: a lower floor changes nothing.
+            if let Some(node) = weak.upgrade() {
+                node.engine.keyspace().locks().raise_token(settings.lock_token_floor());
+            }
+            Ok(())
+        });
         if left_ms > 0 {
             tracing::warn!(
                 "Locks granted before the restart may still be held: none is granted for \

@@ -38,7 +38,8 @@ expiry.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
 - ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots,
   the journal or a replicated log. There is one category more, `@lock`. SORT's patterns are refused when the
-  command is queued, not at EXEC. The rules of a transaction are those at the beginning of EXEC, even if it changes
+  command is queued, not at EXEC. A lease is named by its number, not by keys: who may LEASE.REVOKE may remove
+  whatever lives by any lease. The rules of a transaction are those at the beginning of EXEC, even if it changes
   them itself. ACL LOAD ends the clients of all users but `default`, as in 7.2.
 - Distances between places are computed by one library on every machine, so that their last digit, which STOREDIST
   keeps, may be another than Redis's.

@@ -202,7 +202,7 @@ const LOCKS: &[Directive] = &[
     Directive::text("lock-quarantine", "auto").check(quarantine),
     Directive::one_of("lock-quarantine-scope", LOCK_SCOPES, "native"),
     // For a data directory that was restored from an old backup.
-    Directive::int("lock-token-floor", "0", 0, 1 << 52).immutable(),
+    Directive::int("lock-token-floor", "0", 0, 1 << 52),
 ];
 
 const ENCODINGS: &[Directive] = &[
