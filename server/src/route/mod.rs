@@ -336,9 +336,7 @@ fn run_entry(
             Answer::Reply(subscriber_pong(args))
         }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
-        Run::Script => rights::as_user(&session.caller(), || {
-            run_in_engine(node, session, entry, args, scratch)
-        }),
+        Run::Script => run_script(node, session, entry, args, scratch),
         Run::Server(run) => {
             let mut call = Call { node, session, args, in_transaction: false };
             run(&mut call)
@@ -351,6 +349,19 @@ fn run_entry(
         tally::note_duration(node, &session.client, entry.row, args, elapsed_us);
     }
     answer
+}
+
+/// Runs what calls other commands: within the rights of whoever asked for it.
+#[inline(never)]
+fn run_script(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    let caller = session.caller();
+    rights::as_user(&caller, || run_in_engine(node, session, entry, args, scratch))
 }
 
 #[inline]
