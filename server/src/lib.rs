@@ -1,10 +1,11 @@
 //! Holdfast's server: sockets, sessions, routing and administration around the engine.
 //!
 //! Floors, imports point down only: `net`, `admin`, `observe` · `route` · `commit` · `session`,
-//! `pubsub`, `persist`, `resp` · the engine's `commands`, `script` · its `command`, `keyspace`, `value`.
+//! `acl`, `pubsub`, `persist`, `resp` · the engine's `commands`, `script` · its `command`, `keyspace`, `value`.
 //! A journey: `net::connection` reads, `resp` parses, `route` finds the row and runs it on the
 //! engine, `resp` encodes. Start at [`node`], then [`route`].
 
+pub mod acl;
 pub mod admin;
 pub mod alloc;
 pub mod clock;

@@ -18,6 +18,7 @@ const ENGINE_LIMITS: &[&str] = &[
     "zset-max-listpack-value",
     "stream-node-max-bytes",
     "stream-node-max-entries",
+    "hll-sparse-max-bytes",
     "lua-memory-limit",
     "maxmemory-policy",
 ];
@@ -29,6 +30,13 @@ pub(crate) fn keep(node: &Arc<Node>) {
     node.config.on_change(&["notify-keyspace-events"], move |_| {
         if let Some(node) = weak.upgrade() {
             node.refresh_events();
+        }
+        Ok(())
+    });
+    let weak = Arc::downgrade(node);
+    node.config.on_change(&["requirepass"], move |settings| {
+        if let Some(node) = weak.upgrade() {
+            node.acl.set_default_password(&settings.requirepass());
         }
         Ok(())
     });
@@ -67,6 +75,7 @@ pub(crate) fn hand_over(node: &Node, settings: &Settings) {
         ("zset-max-listpack-value", clamp(settings.zset_max_listpack_value())),
         ("stream-node-max-bytes", clamp(settings.stream_node_max_bytes())),
         ("stream-node-max-entries", clamp(settings.stream_node_max_entries())),
+        ("hll-sparse-max-bytes", clamp(settings.hll_sparse_max_bytes())),
         ("lua-memory-limit", clamp(settings.lua_memory_limit())),
         ("lfu-policy", i64::from(lfu)),
     ] {

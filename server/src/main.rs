@@ -89,6 +89,11 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
         return ExitCode::FAILURE;
     }
+    let aclfile = node.settings.aclfile();
+    if let Err(error) = holdfast::acl::file::begin(&node.acl, node.config.users(), &aclfile) {
+        tracing::error!("Aborting Redis startup because of ACL errors: {error}");
+        return ExitCode::FAILURE;
+    }
     let listeners = match Listeners::bind(&node) {
         Ok(listeners) => listeners,
         Err(error) => {

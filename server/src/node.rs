@@ -14,6 +14,7 @@ use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
 
+use crate::acl::{Catalogue, Users};
 use crate::clock::Clock;
 use crate::config::settings::FsyncPolicy;
 use crate::config::{Config, Settings};
@@ -52,6 +53,8 @@ pub struct Node {
     pub clock: Clock,
     /// What is known of evictions.
     pub eviction: Eviction,
+    /// Users and what they may do.
+    pub acl: Users,
     /// Connected clients.
     pub clients: Registry,
     /// Files: snapshots and the journal.
@@ -106,6 +109,7 @@ impl Node {
             engine: Engine::new(databases, hash_seed),
             clock,
             eviction: Eviction::default(),
+            acl: Users::new(Catalogue::new(crate::route::table().rows()), Arc::clone(&settings)),
             clients: Registry::default(),
             persist: Persist::new(Arc::clone(&settings), started_unix_s),
             pubsub: Arc::new(PubSub::new()),
@@ -188,6 +192,14 @@ impl Node {
         let (left_ms, tokens) = self.quarantine.open(&dir, policy, recovery, held_ms, now_us)?;
         let locks = keyspace.locks();
         locks.raise_token(tokens.max(self.settings.lock_token_floor()));
+        let weak = Arc::downgrade(self);
+        self.config.on_change(&["lock-token-floor"], move |settings| {
+            // Tokens only ever grow: a lower floor changes nothing.
+            if let Some(node) = weak.upgrade() {
+                node.engine.keyspace().locks().raise_token(settings.lock_token_floor());
+            }
+            Ok(())
+        });
         if left_ms > 0 {
             tracing::warn!(
                 "Locks granted before the restart may still be held: none is granted for \
@@ -324,6 +336,18 @@ impl Host for Node {
         if self.monitors.any() {
             self.monitors.show_script(self, db, args);
         }
+    }
+
+    fn limits_scripts(&self) -> bool {
+        crate::route::rights::limits_scripts()
+    }
+
+    fn script_may_call(&self, args: &[&[u8]]) -> Result<(), CommandError> {
+        crate::route::rights::script_may_call(self, args)
+    }
+
+    fn acl_check(&self, args: &[&[u8]]) -> Option<bool> {
+        crate::route::rights::acl_check(args)
     }
 
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {

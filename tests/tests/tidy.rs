@@ -26,7 +26,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 /// The server's rooms, as `lib.rs` orders them. `node` holds what `route` works on.
 const SERVER_FLOORS: &[&[&str]] = &[
     &["alloc", "clock"],
-    &["session", "pubsub", "resp", "config", "persist"],
+    &["session", "pubsub", "resp", "config", "persist", "acl"],
     &["commit", "quarantine"],
     &["route", "node", "limits", "memory"],
     &["net", "admin", "observe"],

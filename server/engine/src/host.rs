@@ -119,6 +119,27 @@ pub trait Host: Sync {
         let _ = (row, db, args);
     }
 
+    /// Whether the caller's rights bound what its scripts may call; asked when a script begins.
+    fn limits_scripts(&self) -> bool {
+        false
+    }
+
+    /// Whether the caller may run what its script calls; asked only if its rights bound it. The
+    /// arguments may be of no command, or too few: others tell that.
+    ///
+    /// # Errors
+    /// `ERR ACL failure in script: …`
+    fn script_may_call(&self, args: &[&[u8]]) -> Result<(), CommandError> {
+        let _ = args;
+        Ok(())
+    }
+
+    /// Whether the caller of a script may run a command; `None` if there is no such command.
+    fn acl_check(&self, args: &[&[u8]]) -> Option<bool> {
+        let _ = args;
+        Some(true)
+    }
+
     /// Runs a command of the server's own table that a script called (INFO, COMMAND, …);
     /// `None` if scripts may not.
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {

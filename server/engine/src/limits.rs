@@ -70,6 +70,8 @@ limits! {
     stream_node_max_bytes: 4096;
     /// Most entries of a block of a stream; 0 for no limit.
     stream_node_max_entries: 100;
+    /// Longest sparse HyperLogLog, bytes.
+    hll_sparse_max_bytes: 3000;
     /// Bytes that all values of a script may take; 0 for no limit.
     lua_memory_limit: 268_435_456;
     /// Whether keys' idle times (0) or their frequencies (1) are kept.

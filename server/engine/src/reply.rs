@@ -40,6 +40,8 @@ pub enum Reply {
     Verbatim(Blob),
     /// `(digits`, in RESP2 a bulk.
     BigNumber(Blob),
+    /// `,text`, in RESP2 a bulk: a number with the decimals it is to have.
+    Decimal(Blob),
     /// `*n`
     Array(Vec<Reply>),
     /// `*n` of bulks, packed in one buffer: the form of long replies (LRANGE, MGET).

@@ -179,7 +179,10 @@ pub(crate) fn show(reply: &Reply) -> String {
         Reply::Integer(number) => number.to_string(),
         Reply::Double(number) => format!("{number:?}"),
         Reply::Bool(yes) => yes.to_string(),
-        Reply::Bulk(bytes) | Reply::Verbatim(bytes) | Reply::BigNumber(bytes) => {
+        Reply::Bulk(bytes)
+        | Reply::Verbatim(bytes)
+        | Reply::BigNumber(bytes)
+        | Reply::Decimal(bytes) => {
             format!("\"{}\"", bytes.escape_ascii())
         }
         Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {

@@ -12,6 +12,7 @@ use super::client_list::{self, Kind};
 use super::config::switch;
 use super::connection::{invalid_name, is_valid_name};
 use super::tracking;
+use crate::acl::Users;
 use crate::route::{Answer, Call, ServerCommand};
 use crate::session::client::Unblock;
 use crate::session::{Client, Kill, ReplyMode};
@@ -75,17 +76,24 @@ fn note_self(call: &mut Call<'_>) {
     call.session.publish();
 }
 
+/// The clients but for those that were told to go and have not yet gone.
+fn present(call: &Call<'_>) -> Vec<Arc<Client>> {
+    let mut clients = call.node.clients.all();
+    clients.retain(|client| client.killed() != Kill::Now);
+    clients
+}
+
 /// `CLIENT LIST [TYPE normal|master|replica|pubsub] [ID client-id [client-id ...]]`
 fn list(call: &mut Call<'_>) -> Answer {
     note_self(call);
     let clients = match call.args[2..] {
-        [] => call.node.clients.all(),
+        [] => present(call),
         [option, kind] if option.eq_ignore_ascii_case(b"type") => {
             let kind = match Kind::parse(kind) {
                 Ok(kind) => kind,
                 Err(error) => return error.into(),
             };
-            let mut clients = call.node.clients.all();
+            let mut clients = present(call);
             clients.retain(|client| Kind::of(client) == kind);
             clients
         }
@@ -118,11 +126,12 @@ struct Filter<'a> {
     laddr: Option<&'a [u8]>,
     kind: Option<Kind>,
     max_age_s: Option<u64>,
+    user: Option<&'a [u8]>,
     keep_self: bool,
 }
 
 impl<'a> Filter<'a> {
-    fn parse(options: &[&'a [u8]]) -> Result<Self, CommandError> {
+    fn parse(options: &[&'a [u8]], users: &Users) -> Result<Self, CommandError> {
         let (pairs, []) = options.as_chunks::<2>() else { return Err(CommandError::SYNTAX) };
         let mut filter = Self { keep_self: true, ..Self::default() };
         for [option, value] in pairs {
@@ -143,7 +152,7 @@ impl<'a> Filter<'a> {
                         CommandError::known("ERR maxage is not an integer or out of range"),
                     )?);
                 }
-                b"user" if value == b"default" => {}
+                b"user" if users.get(value).is_some() => filter.user = Some(value),
                 b"user" => {
                     let user = String::from_utf8_lossy(value);
                     return Err(CommandError::new(format!("ERR No such user '{user}'")));
@@ -163,6 +172,7 @@ impl<'a> Filter<'a> {
             && self.laddr.is_none_or(|addr| client.local_addr.as_bytes() == addr)
             && self.kind.is_none_or(|kind| Kind::of(client) == kind)
             && self.max_age_s.is_none_or(|max| age_s >= max)
+            && self.user.is_none_or(|user| *client.user() == *user)
     }
 }
 
@@ -176,7 +186,7 @@ fn kill(call: &mut Call<'_>) -> Answer {
         end(call, client);
         return Reply::Ok.into();
     }
-    let filter = match Filter::parse(&call.args[2..]) {
+    let filter = match Filter::parse(&call.args[2..], &call.node.acl) {
         Ok(filter) => filter,
         Err(error) => return error.into(),
     };
@@ -193,7 +203,7 @@ fn kill(call: &mut Call<'_>) -> Answer {
 }
 
 /// Ends a client; oneself only once the answer is sent.
-fn end(call: &mut Call<'_>, client: &Arc<Client>) {
+pub(super) fn end(call: &mut Call<'_>, client: &Arc<Client>) {
     if client.id == call.session.client.id {
         call.session.closing = true;
         client.kill(Kill::AfterReply);

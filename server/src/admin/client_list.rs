@@ -75,7 +75,7 @@ fn flags(client: &Client) -> String {
 
 /// One client as CLIENT LIST shows it, without the line end.
 #[must_use]
-pub(super) fn line(client: &Client, now_us: u64) -> String {
+pub(crate) fn line(client: &Client, now_us: u64) -> String {
     let shown = &client.shown;
     let names = client.names();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -94,7 +94,7 @@ pub(super) fn line(client: &Client, now_us: u64) -> String {
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
          ssub={} multi={} qbuf={query} qbuf-free={free} argv-mem=0 \
          multi-mem={multi_mem} rbs=0 rbp=0 obl=0 oll={} omem={output} tot-mem={total} \
-         events={events} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
+         events={events} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
         client.local_addr,
@@ -109,6 +109,7 @@ pub(super) fn line(client: &Client, now_us: u64) -> String {
         shown.ssub.load(Relaxed),
         shown.multi.load(Relaxed),
         usize::from(output > 0),
+        text(&client.user()),
         shown.redir.load(Relaxed),
         shown.resp.load(Relaxed),
         text(&names.lib_name),

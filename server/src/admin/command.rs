@@ -48,12 +48,12 @@ fn key_spec(spec: &KeySpec) -> Reply {
     let unknown = || map(vec![("type", bulk("unknown")), ("spec", Reply::Map(Vec::new()))]);
     let begin = match spec.begin {
         Begin::Unknown(_) => unknown(),
-        Begin::Index(index) => {
+        Begin::Index(index) | Begin::IndexIf(index, _) => {
             map(vec![("type", bulk("index")), ("spec", map(vec![("index", Reply::count(index))]))])
         }
         Begin::Keyword(word, from, _) => map(vec![
             ("type", bulk("keyword")),
-            ("spec", map(vec![("keyword", bulk(word)), ("startfrom", Reply::count(from))])),
+            ("spec", map(vec![("keyword", bulk(word)), ("startfrom", Reply::Integer(from))])),
         ]),
     };
     let find = match spec.find {

@@ -38,6 +38,13 @@ expiry.
 - `XINFO STREAM` counts as radix-tree-nodes the blocks of entries and the root of their tree. DUMP writes streams
   as Redis 7.0 does, without the time at which a consumer was last given anything; files keep it.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
+- ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots,
+  the journal or a replicated log. There is one category more, `@lock`. SORT's patterns are refused when the
+  command is queued, not at EXEC. A lease is named by its number, not by keys: who may LEASE.REVOKE may remove
+  whatever lives by any lease. The rules of a transaction are those at the beginning of EXEC, even if it changes
+  them itself. ACL LOAD ends the clients of all users but `default`, as in 7.2.
+- Distances between places are computed by one library on every machine, so that their last digit, which STOREDIST
+  keeps, may be another than Redis's.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
 ## Redis's own test suite
@@ -48,8 +55,8 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-HyperLogLog, geo, ACL users, modules, cluster mode and asynchronous replication. Such a
-command is unknown, or says what is missing.
+Modules, cluster mode and asynchronous replication. Such a command is unknown, or says what is
+missing.
 
 ## Commands
 ";

@@ -37,13 +37,23 @@ fn resetstat(call: &mut Call<'_>) -> Answer {
 
 /// `CONFIG REWRITE`
 fn rewrite_file(call: &mut Call<'_>) -> Answer {
-    // It syncs a file: other tasks of this worker go on elsewhere meanwhile.
+    let node = call.node;
+    // Where the users have a file of their own, this one names none.
+    let users = match node.settings.aclfile().is_empty() {
+        true => crate::acl::file::configuration(&node.acl),
+        false => Vec::new(),
+    };
+    with_files(|| rewrite(&node.config, &users)).into()
+}
+
+/// Does what reads or syncs a file: other tasks of this worker go on elsewhere meanwhile.
+pub(super) fn with_files<T>(work: impl FnOnce() -> T) -> T {
     if tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
     {
-        return tokio::task::block_in_place(|| rewrite(&call.node.config)).into();
+        return tokio::task::block_in_place(work);
     }
-    rewrite(&call.node.config).into()
+    work()
 }
 
 /// `CONFIG HELP`

@@ -4,45 +4,33 @@ use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::{CommandError, Reply};
 
 use crate::config::REDIS_VERSION;
-use crate::node::Node;
 use crate::resp::Protocol;
 use crate::route::rows::selected_db;
-use crate::route::{Answer, Call, ServerCommand};
+use crate::route::{Answer, Call, ServerCommand, rights};
 use crate::session::{ReplyMode, Session};
 
 const WRONG_PASSWORD: CommandError =
     CommandError::known("WRONGPASS invalid username-password pair or user is disabled.");
 
-/// Checks a name and a password; there is one user, `default`.
-fn authenticate(
-    node: &Node,
-    session: &mut Session,
-    user: &[u8],
-    password: &[u8],
-) -> Result<(), CommandError> {
-    let expected = node.settings.requirepass();
-    let right =
-        user == b"default" && (expected.is_empty() || equal_in_constant_time(&expected, password));
-    if !right {
-        node.observe.stats.count(crate::observe::Counter::AuthFailures);
-        return Err(WRONG_PASSWORD);
+/// Logs a session in, if the user and the password are right.
+fn authenticate(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
+    match call.node.acl.get(user).filter(|user| user.admits(password)) {
+        Some(user) => {
+            call.session.log_in(user, &call.node.acl);
+            Ok(())
+        }
+        None => {
+            rights::note_failed_login(call, user);
+            Err(WRONG_PASSWORD)
+        }
     }
-    session.authenticated = true;
-    Ok(())
-}
-
-/// Compares without telling by its duration where the first difference is.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let differs = a.len() ^ b.len();
-    let bytes = a.iter().zip(b).fold(0u8, |sum, (x, y)| sum | (x ^ y));
-    differs == 0 && std::hint::black_box(bytes) == 0
 }
 
 /// `AUTH [username] password`
 fn auth(call: &mut Call<'_>) -> Answer {
     let (user, password): (&[u8], &[u8]) = match call.args {
         [_, password] => {
-            if !call.node.settings.has_password() {
+            if call.node.acl.default_takes_any_password() {
                 return CommandError::known(
                     "ERR AUTH <password> called without any password configured for the default \
                      user. Are you sure your configuration is correct?",
@@ -54,7 +42,7 @@ fn auth(call: &mut Call<'_>) -> Answer {
         [_, user, password] => (user, password),
         _ => return CommandError::SYNTAX.into(),
     };
-    match authenticate(call.node, call.session, user, password) {
+    match authenticate(call, user, password) {
         Ok(()) => Reply::Ok.into(),
         Err(error) => error.into(),
     }
@@ -99,11 +87,11 @@ fn hello(call: &mut Call<'_>) -> Answer {
         };
     }
     if let Some((user, password)) = credentials
-        && let Err(error) = authenticate(call.node, call.session, user, password)
+        && let Err(error) = authenticate(call, user, password)
     {
         return error.into();
     }
-    if !call.session.authenticated && call.node.settings.has_password() {
+    if !call.session.authenticated && call.node.acl.asks_password() {
         return CommandError::known(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
@@ -183,7 +171,7 @@ fn reset(call: &mut Call<'_>) -> Answer {
     session.touch = Default::default();
     session.client.rename(|names| names.name.clear());
     session.client.set_no_evict(false);
-    session.authenticated = !call.node.settings.has_password();
+    session.log_out(&call.node.acl);
     set_protocol(session, Protocol::Resp2);
     Reply::simple("RESET").into()
 }

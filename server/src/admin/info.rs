@@ -231,6 +231,9 @@ fn stats(node: &Node, out: &mut String) {
         "total_reads_processed": get(Counter::ReadsProcessed),
         "total_writes_processed": get(Counter::WritesProcessed),
         "acl_access_denied_auth": get(Counter::AuthFailures),
+        "acl_access_denied_cmd": get(Counter::DeniedCommands),
+        "acl_access_denied_key": get(Counter::DeniedKeys),
+        "acl_access_denied_channel": get(Counter::DeniedChannels),
     );
 }
 

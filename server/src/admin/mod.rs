@@ -1,7 +1,8 @@
 //! Commands about sessions and the server rather than about keys.
 
+pub mod acl;
 pub mod client;
-mod client_list;
+pub(crate) mod client_list;
 pub mod command;
 pub mod compatibility;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod connection;
 pub mod debug;
 mod help_texts;
 pub mod info;
+pub mod migrate;
 pub mod persistence;
 pub mod reports;
 pub mod script;
@@ -32,10 +34,20 @@ pub fn without_secrets<'a>(args: Args<'a>) -> Vec<&'a [u8]> {
     };
     if is(0, "auth") {
         shown[1..].fill(REDACTED);
+    } else if is(0, "acl") && (is(1, "setuser") || is(1, "getuser") || is(1, "deluser")) {
+        shown[2..].fill(REDACTED);
     } else if is(0, "hello") {
         if let Some(at) = (2..args.len()).find(|index| is(*index, "auth")) {
             let end = (at + 3).min(shown.len());
             shown[at + 1..end].fill(REDACTED);
+        }
+    } else if is(0, "migrate") {
+        let mut at = 6;
+        while at < args.len() && !is(at, "keys") {
+            let secrets = if is(at, "auth") { 1 } else { 2 * usize::from(is(at, "auth2")) };
+            let end = (at + 1 + secrets).min(shown.len());
+            shown[at + 1..end].fill(REDACTED);
+            at = end;
         }
     } else if is(0, "config") && is(1, "set") {
         for at in (2..args.len().saturating_sub(1)).step_by(2) {

@@ -94,44 +94,6 @@ fn module(call: &mut Call<'_>) -> Answer {
     CommandError::known("ERR modules are not supported").into()
 }
 
-/// `ACL WHOAMI | CAT [category]`; there is one user.
-fn acl(call: &mut Call<'_>) -> Answer {
-    use crate::route::table;
-    use holdfast_engine::command::categories;
-    match call.args[1].to_ascii_lowercase().as_slice() {
-        b"whoami" => Reply::bulk(b"default").into(),
-        b"users" => Reply::Array(vec![Reply::bulk(b"default")]).into(),
-        b"cat" => {
-            let wanted = call
-                .args
-                .get(2)
-                .map(|name| format!("@{}", String::from_utf8_lossy(name).to_ascii_lowercase()));
-            let mut names = std::collections::BTreeSet::new();
-            for entry in table().entries() {
-                for entry in std::iter::once(entry).chain(&entry.children) {
-                    let of = categories(entry.row);
-                    match &wanted {
-                        None => names.extend(of.iter().map(|name| name[1..].to_owned())),
-                        Some(wanted) if of.contains(&wanted.as_str()) => {
-                            names.insert(entry.full_name.clone());
-                        }
-                        Some(_) => {}
-                    }
-                }
-            }
-            if names.is_empty() {
-                let name = String::from_utf8_lossy(call.args[2]);
-                return CommandError::new(format!("ERR Unknown category '{name}'")).into();
-            }
-            Reply::Array(names.iter().map(|name| Reply::bulk(name.as_bytes())).collect()).into()
-        }
-        _ => CommandError::known(
-            "ERR only the user 'default' exists here; set its password with requirepass",
-        )
-        .into(),
-    }
-}
-
 const ADMIN: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE);
 
 /// The rows of this file.
@@ -208,12 +170,5 @@ pub const ROWS: &[ServerCommand] = &[
             .doc("4.0.0", "Depends on subcommand.", "subcommand", "A container for module commands.")
             .differs("only `LIST`: modules are not supported"),
         module,
-    ),
-    ServerCommand::new(
-        Command::server("acl", -2, Group::Server)
-            .flags(ADMIN)
-            .doc("6.0.0", "Depends on subcommand.", "<WHOAMI | USERS | CAT [category]>", "A container for Access List Control commands.")
-            .differs("only `WHOAMI`, `USERS` and `CAT`: the one user is `default`"),
-        acl,
     ),
 ];

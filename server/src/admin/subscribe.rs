@@ -49,7 +49,25 @@ fn enter(call: &mut Call<'_>, kind: Kind) -> Answer {
         ]));
     }
     call.session.publish();
+    listens_still(call);
     Answer::Many(replies)
+}
+
+/// Closes a client whose rights were taken away while it subscribed: whoever took them may have
+/// looked for listeners too early to find it.
+fn listens_still(call: &mut Call<'_>) {
+    call.session.refresh_user(&call.node.acl);
+    let session = &mut *call.session;
+    if session.unrestricted {
+        return;
+    }
+    let listened = &session.subscriptions;
+    let mut channels = listened.channels().chain(listened.shard_channels());
+    if !channels.all(|name| session.user.may_listen(name, false))
+        || !listened.patterns().all(|name| session.user.may_listen(name, true))
+    {
+        session.closing = true;
+    }
 }
 
 fn leave(call: &mut Call<'_>, kind: Kind) -> Answer {

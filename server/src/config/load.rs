@@ -62,13 +62,15 @@ pub(super) struct Draft {
     /// The line that set each value last.
     pub(super) lines: Vec<Option<Line>>,
     pub(super) renamed: Vec<Renaming>,
+    /// The `user` lines, each a name and its rules.
+    pub(super) users: Vec<(Line, Vec<Vec<u8>>)>,
 }
 
 impl Draft {
     pub(super) fn new() -> Self {
         let values = rows().iter().map(|row| default_of(row)).collect::<Vec<_>>();
         let lines = vec![None; values.len()];
-        Self { values, lines, renamed: Vec::new() }
+        Self { values, lines, renamed: Vec::new(), users: Vec::new() }
     }
 
     /// Reads a file, or standard input for `-`.
@@ -170,10 +172,18 @@ impl Draft {
                 self.renamed.push((from.to_vec(), to.to_vec()));
                 Ok(())
             }
-            (b"user", [_, ..]) => Err(line.error(
-                "there are no ACL users yet: protect the server with requirepass, and remove \
-                 the line",
-            )),
+            (b"user", [name, ..]) => {
+                if self.users.iter().any(|(_, known)| known.first().is_some_and(|n| n == name)) {
+                    return Err(line.error(
+                        "Duplicate user found. A user can only be defined once in config files",
+                    ));
+                }
+                let words = rest.iter().map(|word| word.to_vec()).collect();
+                // Passwords may stand in it.
+                let text = format!("user {} (hidden)", String::from_utf8_lossy(name));
+                self.users.push((Line { place: line.place.clone(), text }, words));
+                Ok(())
+            }
             (b"loadmodule", [_, ..]) => {
                 Err(line.error("modules cannot be loaded here: remove the line"))
             }
@@ -196,6 +206,18 @@ impl Draft {
     /// # Errors
     /// A directive that would mislead if it were ignored.
     pub(super) fn judge(&self) -> Result<Vec<String>, ConfigError> {
+        let has_file = |row: &&Directive| row.name == "aclfile";
+        let aclfile = rows().iter().zip(&self.values).find(|(row, _)| has_file(row));
+        if let Some((line, _)) = self.users.first()
+            && aclfile.is_some_and(|(_, value)| !value.as_text().is_empty())
+        {
+            return Err(line.error(
+                "Configuring Redis with users defined in redis.conf and at the same setting an \
+                 ACL file path is invalid. This setup is very likely to lead to configuration \
+                 errors and security holes, please define either an ACL file or declare users \
+                 directly in your redis.conf, but not both.",
+            ));
+        }
         let mut warnings = Vec::new();
         for ((row, value), line) in rows().iter().zip(&self.values).zip(&self.lines) {
             let Some(line) = line else { continue };

@@ -107,6 +107,7 @@ pub struct Config {
     changing: Mutex<()>,
     path: Option<PathBuf>,
     renamed: Vec<Renaming>,
+    users: Vec<Vec<Vec<u8>>>,
     warnings: Vec<String>,
 }
 
@@ -156,6 +157,7 @@ impl Config {
             changing: Mutex::new(()),
             path,
             renamed: draft.renamed,
+            users: draft.users.into_iter().map(|(_, words)| words).collect(),
             warnings,
         }
     }
@@ -185,6 +187,12 @@ impl Config {
     #[must_use]
     pub fn renamed_commands(&self) -> &[Renaming] {
         &self.renamed
+    }
+
+    /// The `user` lines, in order: each a name and its rules.
+    #[must_use]
+    pub fn users(&self) -> &[Vec<Vec<u8>>] {
+        &self.users
     }
 
     /// What an operator should be told at the start: directives without effect.

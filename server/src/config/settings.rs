@@ -371,6 +371,10 @@ settings! {
         latency_monitor_threshold_ms: u64 = "latency-monitor-threshold",
         /// Whether commands are recorded in histograms.
         latency_tracking: bool = "latency-tracking",
+        /// Whether new users begin with all channels.
+        acl_pubsub_default: bool = "acl-pubsub-default",
+        /// Entries of ACL LOG.
+        acllog_max_len: usize = "acllog-max-len",
         /// Whether SET NX PX is held to the quarantine of locks as well.
         lock_quarantine_all: bool = "lock-quarantine-scope",
         /// No lower token is given out.
@@ -397,6 +401,8 @@ settings! {
     texts {
         /// The password of the default user, empty for none.
         requirepass = "requirepass",
+        /// The file that holds the users, empty for none.
+        aclfile = "aclfile",
         /// `auto`, `no` or milliseconds.
         lock_quarantine = "lock-quarantine",
         /// Path of the Unix socket, empty for none.
@@ -453,12 +459,6 @@ impl Settings {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() - 1).max(2),
             n => n,
         }
-    }
-
-    /// Whether a password is asked for.
-    #[must_use]
-    pub fn has_password(&self) -> bool {
-        !self.requirepass.read().is_empty()
     }
 
     /// Addresses to listen on, unresolved: `*` and `::*` are all interfaces, and one that

@@ -270,7 +270,7 @@ pub(super) fn directory(word: &[u8]) -> Result<Value, Reason> {
 }
 
 /// An operating error in the system's words, without Rust's `(os error 2)`.
-pub(super) fn reason_of(error: &std::io::Error) -> Reason {
+pub(crate) fn reason_of(error: &std::io::Error) -> Reason {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned().into()
 }

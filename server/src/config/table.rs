@@ -20,7 +20,6 @@ const NO_BUS: &str = "there is no Redis Cluster bus here";
 const NO_TLS: &str = "TLS is not served yet";
 const NO_RDB: &str = "loading and saving are never slowed down";
 const NO_AOF: &str = "the journal is not Redis's append-only file";
-const NO_ACL: &str = "there are no ACL users yet, only requirepass";
 const NO_MODULES: &str = "modules cannot be loaded";
 const NO_SYSLOG: &str = "logs go to standard output or to logfile";
 const NO_DEFRAG: &str = "the allocator is mimalloc, which has no active defragmentation";
@@ -164,11 +163,9 @@ const CLIENTS: &[Directive] = &[
         .inert("each client is bounded by its own buffer limits; clients are not evicted"),
     Directive::special("notify-keyspace-events", Kind::Events, ""),
     Directive::int("tracking-table-max-keys", "1000000", 0, LONG),
-    Directive::text("aclfile", "")
-        .immutable()
-        .refused("there are no ACL users yet: use requirepass, and remove the line"),
-    Directive::one_of("acl-pubsub-default", PUBSUB_DEFAULT, "resetchannels").inert(NO_ACL),
-    Directive::int("acllog-max-len", "128", 0, LONG).inert(NO_ACL),
+    Directive::text("aclfile", "").immutable(),
+    Directive::one_of("acl-pubsub-default", PUBSUB_DEFAULT, "resetchannels"),
+    Directive::int("acllog-max-len", "128", 0, LONG),
 ];
 
 const MEMORY: &[Directive] = &[
@@ -200,10 +197,11 @@ const SCRIPTS: &[Directive] = &[
 ];
 
 const LOCKS: &[Directive] = &[
-    Directive::text("lock-quarantine", "auto").check(quarantine).immutable(),
+    // Of the next start: when this one began, what it may have forgotten was decided.
+    Directive::text("lock-quarantine", "auto").check(quarantine),
     Directive::one_of("lock-quarantine-scope", LOCK_SCOPES, "native"),
     // For a data directory that was restored from an old backup.
-    Directive::int("lock-token-floor", "0", 0, 1 << 52).immutable(),
+    Directive::int("lock-token-floor", "0", 0, 1 << 52),
 ];
 
 const ENCODINGS: &[Directive] = &[

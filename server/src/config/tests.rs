@@ -170,9 +170,9 @@ fn what_would_mislead_stops_the_start_unless_taken_back() {
     for args in [
         &["--cluster-enabled", "yes"][..],
         &["--replicaof", "localhost", "1"],
-        &["--aclfile", "x"],
+        &["--aclfile", "x", "--user", "x", "on"],
         &["--loadmodule", "x"],
-        &["--user", "x", "on"],
+        &["--user", "x", "on", "--user", "x", "off"],
         &["--daemonize", "yes"],
         &["--tls-port", "6380"],
     ] {

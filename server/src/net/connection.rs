@@ -96,12 +96,12 @@ impl Connection {
     /// A connection of a client that was admitted.
     #[must_use]
     pub fn new(node: Arc<Node>, stream: Stream, client: Arc<Client>) -> Self {
-        let authenticated = !node.settings.has_password();
-        let limits = limits(&node, authenticated);
+        let session = Session::new(&node.pubsub, Arc::clone(&client), &node.acl);
+        let limits = limits(&node, session.authenticated);
         let limit = node.settings.output_buffer_limit(ClientClass::PubSub).hard_bytes;
         client.push_limit_bytes.store(usize::try_from(limit).unwrap_or(usize::MAX), Relaxed);
         Self {
-            session: Session::new(&node.pubsub, client, authenticated),
+            session,
             node,
             stream,
             input: BytesMut::with_capacity(READ_LEN),
@@ -212,6 +212,7 @@ impl Connection {
     /// Runs the commands of the batch; sets aside what follows one that waits.
     fn run_batch(&mut self) -> Option<(Waiting, OwnedCommand)> {
         let commands = self.batch.commands(&self.input, &mut self.room);
+        self.session.refresh_user(&self.node.acl);
         self.scratch.tally.start(&self.node);
         // CLIENT LIST in this very batch counts what is being run.
         self.session.client.shown.query_buffer_len.store(self.input.len(), Relaxed);
@@ -259,6 +260,7 @@ impl Connection {
 
     /// Runs commands that were set aside.
     fn run_aside(&mut self) -> Option<(Waiting, OwnedCommand)> {
+        self.session.refresh_user(&self.node.acl);
         self.scratch.tally.start(&self.node);
         let mut ran = 0;
         while let Some(command) = self.aside.pop_front() {

@@ -214,7 +214,7 @@ fn admit_unix(node: &Arc<Node>, stream: UnixStream, path: &std::path::Path) {
 /// Why a client may not connect, if it may not; otherwise it has taken a place.
 fn refusal(node: &Node, peer: Option<SocketAddr>) -> Option<&'static [u8]> {
     let remote = peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback());
-    if remote && node.settings.protected_mode() && !node.settings.has_password() {
+    if remote && node.settings.protected_mode() && node.acl.default_takes_any_password() {
         return Some(PROTECTED);
     }
     (!node.admit()).then_some(b"-ERR max number of clients reached\r\n")

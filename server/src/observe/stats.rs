@@ -56,6 +56,12 @@ counters! {
     OutputBufferDisconnections,
     /// `acl_access_denied_auth`: wrong passwords.
     AuthFailures,
+    /// `acl_access_denied_cmd`
+    DeniedCommands,
+    /// `acl_access_denied_key`
+    DeniedKeys,
+    /// `acl_access_denied_channel`
+    DeniedChannels,
     /// `dump_payload_sanitizations`
     PayloadSanitizations,
 }

@@ -99,6 +99,24 @@ impl Registry {
         topic(&self.shard_channels, channel).map_or(0, |topic| topic.len())
     }
 
+    /// The numbers of the clients that listen to anything whose name and kind (whether it is a
+    /// pattern) `is_wanted`; each may come several times.
+    #[must_use]
+    pub fn listeners(&self, is_wanted: impl Fn(&[u8], bool) -> bool) -> Vec<u64> {
+        let topics = [&self.channels, &self.shard_channels].into_iter().flat_map(|map| {
+            let wanted = map.iter().filter(|entry| is_wanted(entry.key(), false));
+            wanted.map(|entry| Arc::clone(entry.value())).collect::<Vec<_>>()
+        });
+        let mut found: Vec<u64> = topics.flat_map(|topic| topic.client_ids()).collect();
+        let patterns: Vec<Arc<Pattern>> = {
+            let patterns = self.patterns.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = patterns.iter().filter(|(name, _)| is_wanted(name, true));
+            wanted.map(|(_, pattern)| Arc::clone(pattern)).collect()
+        };
+        found.extend(patterns.iter().flat_map(|pattern| pattern.topic.client_ids()));
+        found
+    }
+
     /// How many clients a message to `channel` would reach now, patterns included.
     #[must_use]
     pub fn receiver_count(&self, channel: &[u8]) -> usize {

@@ -88,6 +88,11 @@ impl Topic {
         state.subscribers.len()
     }
 
+    /// The numbers of its subscribers.
+    pub(super) fn client_ids(&self) -> Vec<u64> {
+        self.state().subscribers.iter().map(|subscriber| subscriber.client_id).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.state().subscribers.len()
     }

@@ -111,7 +111,10 @@ fn write_other<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
             body(text, out);
         }
         Reply::BigNumber(digits) if resp3 => line(b'(', digits, out.tail()),
-        Reply::Verbatim(bytes) | Reply::BigNumber(bytes) => bulk(bytes, out),
+        Reply::Decimal(number) if resp3 => line(b',', number, out.tail()),
+        Reply::Verbatim(bytes) | Reply::BigNumber(bytes) | Reply::Decimal(bytes) => {
+            bulk(bytes, out);
+        }
         Reply::Array(items) => list(b'*', items, protocol, out),
         Reply::Set(items) => list(if resp3 { b'~' } else { b'*' }, items, protocol, out),
         Reply::Push(items) => list(if resp3 { b'>' } else { b'*' }, items, protocol, out),

@@ -21,7 +21,7 @@ use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
 
 use super::lock_queue::{LockQueues, Queued, serving};
-use super::{Answer, deliver, tally, waiting_for_keys};
+use super::{Answer, deliver, rights, tally, waiting_for_keys};
 use crate::commit;
 use crate::node::Node;
 use crate::session::client::Unblock;
@@ -357,6 +357,13 @@ impl Blocked {
             return false;
         }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
+        if let Some(error) = rights::refuses_waiter(node, &waiter.client, &args) {
+            let db = waiter.db;
+            if let Some(waiter) = inner.remove(&self.locks, arrival) {
+                waiter.client.unblock(Unblock::Served(Reply::error(error), db));
+            }
+            return true;
+        }
         let context = commit::context(waiter.db, node.now(), waiter.touch);
         let began_us = node.clock.monotonic_us();
         let is_lock = waiter.row.group == Group::Lock;

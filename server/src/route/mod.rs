@@ -9,6 +9,7 @@ pub mod lock_queue;
 pub mod monitor;
 pub mod pause;
 pub mod rename;
+pub mod rights;
 pub mod rows;
 pub mod scripts;
 pub mod table;
@@ -261,8 +262,8 @@ fn check(
 ) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
-    if !session.authenticated && !flags.has(Flags::NO_AUTH) && node.settings.has_password() {
-        return Err(CommandError::known("NOAUTH Authentication required."));
+    if !session.unrestricted {
+        rights::check(node, session, entry, args)?;
     }
     if session.in_subscriber_mode() && !flags.has(Flags::IN_SUBSCRIBER_MODE) {
         return Err(CommandError::new(format!(
@@ -335,6 +336,7 @@ fn run_entry(
             Answer::Reply(subscriber_pong(args))
         }
         Run::Engine => run_in_engine(node, session, entry, args, scratch),
+        Run::Script => run_script(node, session, entry, args, scratch),
         Run::Server(run) => {
             let mut call = Call { node, session, args, in_transaction: false };
             run(&mut call)
@@ -347,6 +349,19 @@ fn run_entry(
         tally::note_duration(node, &session.client, entry.row, args, elapsed_us);
     }
     answer
+}
+
+/// Runs what calls other commands: within the rights of whoever asked for it.
+#[inline(never)]
+fn run_script(
+    node: &Arc<Node>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: Args<'_>,
+    scratch: &mut Scratch,
+) -> Answer {
+    let caller = session.caller();
+    rights::as_user(&caller, || run_in_engine(node, session, entry, args, scratch))
 }
 
 #[inline]

@@ -10,12 +10,14 @@ use crate::node::Node;
 /// Every row of the server, family by family.
 pub const FAMILIES: &[&[ServerCommand]] = &[
     super::transaction::ROWS,
+    crate::admin::acl::ROWS,
     crate::admin::client::ROWS,
     crate::admin::command::ROWS,
     crate::admin::config::ROWS,
     crate::admin::connection::ROWS,
     crate::admin::debug::ROWS,
     crate::admin::info::ROWS,
+    crate::admin::migrate::ROWS,
     crate::admin::persistence::ROWS,
     crate::admin::reports::ROWS,
     crate::admin::script::ROWS,

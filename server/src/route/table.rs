@@ -107,6 +107,8 @@ impl ServerCommand {
 pub enum Run {
     /// The engine.
     Engine,
+    /// The engine, and it calls other commands.
+    Script,
     /// A function of the server.
     Server(ServerHandler),
     /// Nothing: it has subcommands.
@@ -149,6 +151,7 @@ pub struct Table {
     /// the entry plus one; 0 is free. Open addressing, far from full.
     short: Box<[u16; SHORT_SLOTS]>,
     names: Vec<String>,
+    rows: Vec<&'static Command>,
 }
 
 /// Places for short names; a few hundred are taken.
@@ -181,6 +184,7 @@ impl Table {
             entries: Vec::new(),
             by_name: HashMap::default(),
             names: Vec::new(),
+            rows: Vec::new(),
             short: Box::new([0; SHORT_SLOTS]),
         };
         for row in holdfast_engine::engine::table().rows() {
@@ -194,16 +198,20 @@ impl Table {
         table
     }
 
-    fn number(&mut self, row: &Command) -> (String, u16) {
+    fn number(&mut self, row: &'static Command) -> (String, u16) {
         let name = row.full_name();
         self.names.push(name.clone());
+        self.rows.push(row);
         (name, (self.names.len() - 1) as u16)
     }
 
     fn engine_entry(&mut self, row: &'static Command) -> Entry {
         let (full_name, id) = self.number(row);
-        let run =
-            if matches!(row.handler, Handler::Container) { Run::Container } else { Run::Engine };
+        let run = match row.handler {
+            Handler::Container => Run::Container,
+            Handler::Script(_) => Run::Script,
+            _ => Run::Engine,
+        };
         let children = row.subcommands.iter().map(|row| self.engine_entry(row)).collect();
         Entry { row, name: row.name, full_name, id, run, children, alone: None }
     }
@@ -261,6 +269,12 @@ impl Table {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// All rows by number, those too that `rename-command` removed.
+    #[must_use]
+    pub fn rows(&self) -> &[&'static Command] {
+        &self.rows
     }
 
     /// The entry of a name in any case.

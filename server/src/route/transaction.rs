@@ -12,7 +12,7 @@ use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 
 use super::table::{Answer, Call, Entry, Run, ServerCommand, table};
-use super::{Scratch, deliver, tally};
+use super::{Scratch, deliver, rights, tally};
 use crate::commit;
 use crate::node::Node;
 use crate::session::tracking::Reads;
@@ -91,6 +91,7 @@ fn run_queue(
     watches: &[holdfast_engine::engine::Watch],
     scratch: &mut Scratch,
 ) -> Result<Option<Vec<Reply>>, CommandError> {
+    session.refresh_user(&node.acl);
     let commands: Vec<Vec<&[u8]>> =
         queue.commands.iter().map(|command| command.iter().map(Vec::as_slice).collect()).collect();
     let entries: Vec<&'static Entry> =
@@ -108,12 +109,22 @@ fn run_queue(
             super::track_reads(node, client_id, entry.row, args);
         }
     }
-    let steps = steps_of(node, session.db, &entries, &commands);
+    // What was allowed when it was queued may be so no longer.
+    let refused: Vec<Option<CommandError>> = match session.unrestricted {
+        true => Vec::new(),
+        false => {
+            let commands = entries.iter().zip(&commands);
+            commands.map(|(entry, args)| rights::recheck(node, session, entry, args)).collect()
+        }
+    };
+    let is_refused = |at: usize| refused.get(at).is_some_and(Option::is_some);
+    let steps = steps_of(node, session.db, &entries, &commands, is_refused);
     let context = commit::context(session.db, node.now(), session.touch);
     scratch.effects.want(deliver::wanted_events(node));
     let began = scratch.tally.begin(node);
-    let Some(outcomes) =
-        node.engine.transaction(&steps, watches, context, &**node, &mut scratch.effects)?
+    let Some(outcomes) = rights::as_user(&session.caller(), || {
+        node.engine.transaction(&steps, watches, context, &**node, &mut scratch.effects)
+    })?
     else {
         return Ok(None);
     };
@@ -122,9 +133,14 @@ fn run_queue(
     scratch.effects.wait = None;
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(entries.len());
-    for (entry, args) in entries.iter().zip(&commands) {
+    for (at, (entry, args)) in entries.iter().zip(&commands).enumerate() {
+        if let Some(Some(error)) = refused.get(at) {
+            node.observe.errors.record(error);
+            replies.push(Reply::error(error.clone()));
+            continue;
+        }
         match entry.run {
-            Run::Engine => {
+            Run::Engine | Run::Script => {
                 let Some(outcome) = outcomes.next() else {
                     break;
                 };
@@ -192,11 +208,13 @@ fn steps_of<'a>(
     mut db: DbIndex,
     entries: &[&'static Entry],
     commands: &'a [Vec<&'a [u8]>],
+    is_refused: impl Fn(usize) -> bool,
 ) -> Vec<Step<'a>> {
     let mut steps = Vec::with_capacity(entries.len());
-    for (entry, args) in entries.iter().zip(commands) {
+    for (at, (entry, args)) in entries.iter().zip(commands).enumerate() {
         match entry.run {
-            Run::Engine => steps.push(Step { row: entry.row, args, db }),
+            _ if is_refused(at) => {}
+            Run::Engine | Run::Script => steps.push(Step { row: entry.row, args, db }),
             Run::Server(_) if entry.row.name == "select" => {
                 if let Some(selected) = super::rows::selected_db(node, args[1]) {
                     db = selected;

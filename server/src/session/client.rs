@@ -99,6 +99,8 @@ pub struct Client {
     /// What CLIENT LIST shows of its session.
     pub shown: Shown,
     names: Mutex<Names>,
+    /// The name of its user; none for `default`.
+    user: Mutex<Option<Arc<[u8]>>>,
     outbox: Mutex<Outbox>,
     outbox_used: AtomicBool,
     killed: AtomicU8,
@@ -144,6 +146,7 @@ impl Client {
             connected_us,
             shown: Shown::default(),
             names: Mutex::default(),
+            user: Mutex::default(),
             outbox: Mutex::default(),
             outbox_used: AtomicBool::new(false),
             killed: AtomicU8::new(0),
@@ -169,6 +172,17 @@ impl Client {
     /// Changes its names.
     pub fn rename(&self, change: impl FnOnce(&mut Names)) {
         change(&mut locked(&self.names));
+    }
+
+    /// The name of its user.
+    #[must_use]
+    pub fn user(&self) -> Arc<[u8]> {
+        locked(&self.user).clone().unwrap_or_else(|| Arc::from(&b"default"[..]))
+    }
+
+    /// Notes the name of its user.
+    pub fn set_user(&self, name: &Arc<[u8]>) {
+        *locked(&self.user) = (**name != *b"default").then(|| Arc::clone(name));
     }
 
     /// Sets the protocol in which messages are encoded for it.

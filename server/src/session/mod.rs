@@ -15,6 +15,7 @@ use holdfast_engine::engine::Watch;
 use holdfast_engine::time::DbIndex;
 pub use registry::Registry;
 
+use crate::acl::{User, Users};
 use crate::pubsub::{PushSink, Registry as PubSub, Subscriptions};
 use crate::resp::Protocol;
 
@@ -31,6 +32,9 @@ pub enum ReplyMode {
     /// Not the one of this command.
     Skip,
 }
+
+/// A user, and the client that runs a command for it.
+pub type Caller = (Arc<User>, Arc<Client>);
 
 /// A queue of commands between MULTI and EXEC.
 #[derive(Debug, Default)]
@@ -52,8 +56,13 @@ pub struct Session {
     pub db: DbIndex,
     /// RESP2 or RESP3.
     pub protocol: Protocol,
-    /// Whether it may run commands.
+    /// Whether it has logged in, or need not.
     pub authenticated: bool,
+    /// Its user, as it was when `users_version` was the users'.
+    pub user: Arc<User>,
+    users_version: u64,
+    /// Whether nobody need ask what it may do: the one thing that every command looks at.
+    pub unrestricted: bool,
     /// Between MULTI and EXEC.
     pub queue: Option<Queue>,
     /// What WATCH saw.
@@ -75,14 +84,17 @@ pub struct Session {
 impl Session {
     /// A new connection's session.
     #[must_use]
-    pub fn new(pubsub: &Arc<PubSub>, client: Arc<Client>, authenticated: bool) -> Self {
+    pub fn new(pubsub: &Arc<PubSub>, client: Arc<Client>, users: &Users) -> Self {
         let sink: Arc<dyn PushSink> = Arc::clone(&client) as _;
         let subscriptions = Subscriptions::new(Arc::clone(pubsub), client.id, sink);
-        Self {
+        let mut session = Self {
             client,
             db: DbIndex(0),
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: false,
+            user: users.default_user(),
+            users_version: 0,
+            unrestricted: false,
             queue: None,
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
@@ -91,7 +103,56 @@ impl Session {
             subscriptions,
             monitor: false,
             closing: false,
+        };
+        session.log_out(users);
+        session
+    }
+
+    /// Becomes `default`, as every connection begins.
+    pub fn log_out(&mut self, users: &Users) {
+        self.authenticated = !users.asks_password();
+        self.become_user(users.default_user(), users);
+    }
+
+    /// Becomes a user whose password it has shown.
+    pub fn log_in(&mut self, user: Arc<User>, users: &Users) {
+        self.authenticated = true;
+        self.become_user(user, users);
+    }
+
+    fn become_user(&mut self, user: Arc<User>, users: &Users) {
+        self.client.set_user(user.name());
+        self.user = user;
+        self.renew_user(users);
+    }
+
+    /// Takes up what has changed of its user since it last looked. Called whenever commands are
+    /// about to be run, so that a change holds for all that comes after it.
+    #[inline]
+    pub fn refresh_user(&mut self, users: &Users) {
+        if users.version() != self.users_version {
+            self.renew_user(users);
         }
+    }
+
+    #[cold]
+    fn renew_user(&mut self, users: &Users) {
+        // First the version: what changes meanwhile is seen next time.
+        self.users_version = users.version();
+        match users.get(self.user.name()) {
+            Some(user) if self.client.killed() != Kill::Now => self.user = user,
+            // It was removed, and all that use it are to go.
+            _ => self.closing = true,
+        }
+        let known = self.authenticated || !users.asks_password();
+        self.unrestricted = known && self.user.is_unrestricted();
+    }
+
+    /// Whose rights bound what its scripts call; `None` if nothing does.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        let caller = || (Arc::clone(&self.user), Arc::clone(&self.client));
+        (!self.unrestricted).then(caller)
     }
 
     /// Whether it has any subscription.

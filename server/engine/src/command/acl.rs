@@ -2,6 +2,32 @@
 
 use super::{Command, Flags, Group};
 
+/// The categories in the order `ACL CAT` lists them; the last is ours.
+pub const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+    "lock",
+];
+
 /// The categories of `command`, each with its `@`, in the order `ACL CAT` lists them.
 #[must_use]
 pub fn categories(command: &Command) -> Vec<&'static str> {
@@ -30,6 +56,8 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         Group::Bitmap => when(true, "@bitmap"),
         // Of the containers only the subcommands are told of.
         Group::Stream => when(command.subcommands.is_empty(), "@stream"),
+        Group::HyperLogLog => when(true, "@hyperloglog"),
+        Group::Geo => when(true, "@geo"),
         Group::Lock => when(true, "@lock"),
         _ => {}
     }

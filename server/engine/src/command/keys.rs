@@ -7,9 +7,12 @@ use super::{Args, Command, Flags};
 pub enum Begin {
     /// At this argument.
     Index(usize),
-    /// After this keyword, searched from this argument on, as COMMAND INFO tells it. Where it
-    /// really stands the function finds, for other arguments may look like it.
-    Keyword(&'static str, usize, fn(Args<'_>) -> Option<usize>),
+    /// After this keyword, searched from this argument on (a negative one counts from the end):
+    /// so COMMAND INFO says. The function finds it, for a search cannot tell a keyword from an
+    /// argument that is spelt like one.
+    Keyword(&'static str, i64, fn(Args<'_>) -> Option<usize>),
+    /// At this argument, if the function says so.
+    IndexIf(usize, fn(Args<'_>) -> bool),
     /// At the argument that this function finds: what COMMAND INFO calls `unknown`.
     Unknown(fn(Args<'_>) -> Option<usize>),
 }
@@ -63,6 +66,10 @@ pub enum Access {
     Remove,
     /// `RW ACCESS DELETE`
     Take,
+    /// `RW ACCESS`: reads it, and keeps in it what was found out.
+    ReadInPlace,
+    /// `RW ACCESS INSERT`
+    Merge,
     /// `not_key`: names something that is no key (a shard channel).
     NotKey,
 }
@@ -83,6 +90,8 @@ impl Access {
             Self::Delete => &["RM", "delete"],
             Self::Remove => &["RW", "delete"],
             Self::Take => &["RW", "access", "delete"],
+            Self::ReadInPlace => &["RW", "access"],
+            Self::Merge => &["RW", "access", "insert"],
             Self::NotKey => &["not_key"],
         }
     }
@@ -243,7 +252,8 @@ impl Command {
     pub fn has_movable_keys(&self) -> bool {
         self.flags.has(Flags::MOVABLE_KEYS)
             || self.keys.iter().any(|spec| {
-                matches!(spec.find, Find::Count { .. }) || !matches!(spec.begin, Begin::Index(_))
+                matches!(spec.find, Find::Count { .. })
+                    || !matches!(spec.begin, Begin::Index(_) | Begin::IndexIf(..))
             })
     }
 }
@@ -251,6 +261,7 @@ impl Command {
 fn begin_of(begin: Begin, args: Args<'_>) -> Option<usize> {
     match begin {
         Begin::Index(index) => (index < args.len()).then_some(index),
+        Begin::IndexIf(index, applies) => (index < args.len() && applies(args)).then_some(index),
         Begin::Keyword(_, _, find) | Begin::Unknown(find) => {
             find(args).filter(|index| *index < args.len())
         }
@@ -261,8 +272,10 @@ fn begin_of(begin: Begin, args: Args<'_>) -> Option<usize> {
 pub(super) fn legacy_triple(specs: &[KeySpec]) -> (i64, i64, i64) {
     let mut triple: Option<(i64, i64, i64)> = None;
     for spec in specs {
-        let (Begin::Index(begin), Find::Range { last, step, limit: 0 | 1 }) =
-            (spec.begin, spec.find)
+        let (
+            Begin::Index(begin) | Begin::IndexIf(begin, _),
+            Find::Range { last, step, limit: 0 | 1 },
+        ) = (spec.begin, spec.find)
         else {
             continue;
         };

@@ -13,7 +13,7 @@ mod script_flags;
 mod syntax;
 mod table;
 
-pub use acl::categories;
+pub use acl::{CATEGORIES, categories};
 pub use flags::Flags;
 pub use keys::{Access, Begin, Find, KeySpec, KeysError, Scope};
 pub use script_flags::{Reach, ScriptFlags};
@@ -76,6 +76,10 @@ pub enum Group {
     SortedSet,
     /// `stream`
     Stream,
+    /// `geo`: sorted sets of places.
+    Geo,
+    /// `hyperloglog`: strings that estimate how many elements they have seen.
+    HyperLogLog,
     /// `pubsub`
     PubSub,
     /// `transactions`
@@ -105,6 +109,8 @@ impl Group {
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
             Self::Stream => "stream",
+            Self::Geo => "geo",
+            Self::HyperLogLog => "hyperloglog",
             Self::PubSub => "pubsub",
             Self::Transactions => "transactions",
             Self::Scripting => "scripting",

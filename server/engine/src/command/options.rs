@@ -64,6 +64,12 @@ impl<'a> Options<'a> {
         Self { rest: args.get(first..).unwrap_or_default() }
     }
 
+    /// How many arguments are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The value that follows the option just read.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //! of each file beside their handlers.
 
 pub mod functions;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod keys;
 pub mod list;
 pub mod lock;
@@ -78,4 +80,8 @@ pub const FAMILIES: &[&[Command]] = &[
     stream::pending::ROWS,
     stream::claim::ROWS,
     stream::info::ROWS,
+    geo::add::ROWS,
+    geo::read::ROWS,
+    geo::search::ROWS,
+    hyperloglog::ROWS,
 ];

@@ -220,6 +220,7 @@ impl Run<'_> {
             read_only,
             may_exceed_memory: flags.is_some_and(|flags| flags.allow_oom),
             followed: host.follows_scripts(),
+            limited: host.limits_scripts(),
             published: false,
             starts_again: false,
         };
@@ -249,6 +250,8 @@ struct ScriptCaller<'a, 'k> {
     may_exceed_memory: bool,
     /// The host wants to know of every call.
     followed: bool,
+    /// The caller may not call everything.
+    limited: bool,
     /// A message was published: the script can no longer start again unseen.
     published: bool,
     /// It needs what it does not hold; nothing it still does counts.
@@ -257,6 +260,9 @@ struct ScriptCaller<'a, 'k> {
 
 impl ScriptCaller<'_, '_> {
     fn execute(&mut self, args: Args<'_>) -> Result<Reply, CommandError> {
+        if self.limited {
+            self.view.host().script_may_call(args)?;
+        }
         if args[0].eq_ignore_ascii_case(b"select") {
             return self.select(args);
         }
@@ -422,6 +428,10 @@ impl Caller for ScriptCaller<'_, '_> {
     }
 
     fn set_resp(&mut self, _version: RespVersion) {}
+
+    fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
+        self.view.host().acl_check(args)
+    }
 }
 
 /// The keys of a script call: a count at argument 2, the keys behind it.

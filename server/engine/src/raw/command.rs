@@ -138,7 +138,14 @@ unsafe fn push_reply(state: *mut lua_State, reply: &Reply, resp3: bool) {
                 ffi::lua_setfield(state, -2, c"verbatim_string".as_ptr());
             }
             Reply::BigNumber(bytes) if resp3 => push_field(state, c"big_number", bytes),
-            Reply::Verbatim(bytes) | Reply::BigNumber(bytes) => push_bytes(state, bytes),
+            Reply::Decimal(text) if resp3 => {
+                ffi::lua_createtable(state, 0, 1);
+                ffi::lua_pushnumber(state, crate::value::number::parse_f64(text).unwrap_or(0.0));
+                ffi::lua_setfield(state, -2, c"double".as_ptr());
+            }
+            Reply::Verbatim(bytes) | Reply::BigNumber(bytes) | Reply::Decimal(bytes) => {
+                push_bytes(state, bytes);
+            }
             Reply::Array(items) | Reply::Push(items) => push_array(state, items, resp3),
             Reply::Set(items) if !resp3 => push_array(state, items, resp3),
             Reply::Bulks(list) => push_list(state, list, resp3),

@@ -192,7 +192,11 @@ fn add_new(
 
 /// `ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]`: how many members are
 /// new, with CH how many are new or changed, with INCR the score or nil. O(log N) each.
-fn zadd(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
+pub(in crate::commands) fn zadd(
+    view: &mut View<'_>,
+    args: Args<'_>,
+    effects: &mut Effects,
+) -> CommandResult {
     add(view, args, effects, false)
 }
 

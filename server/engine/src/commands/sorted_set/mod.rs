@@ -39,7 +39,7 @@ fn sorted_set_of(record: &Record) -> Result<&SortedSet, CommandError> {
 /// # Errors
 /// `WRONGTYPE`
 #[inline]
-fn sorted_set_at<'v>(
+pub(in crate::commands) fn sorted_set_at<'v>(
     view: &'v View<'_>,
     key: &[u8],
 ) -> Result<Option<&'v SortedSet>, CommandError> {
@@ -76,6 +76,18 @@ fn store(
     event: &'static str,
     effects: &mut Effects,
 ) -> CommandResult {
+    store_counted(view, key, result, event, 1, effects)
+}
+
+/// As [`store`]; what is stored counts as so many changes.
+pub(in crate::commands) fn store_counted(
+    view: &mut View<'_>,
+    key: &[u8],
+    result: SortedSet,
+    event: &'static str,
+    changes: usize,
+    effects: &mut Effects,
+) -> CommandResult {
     let len = result.len();
     crate::commands::lock::spare_lock(view, key)?;
     if len > 0 {
@@ -86,7 +98,7 @@ fn store(
             effects.ready(view.db(), key);
         }
         effects.event(EventClass::SORTED_SET, event, view.db(), key);
-        effects.changed(1);
+        effects.changed(changes as u64);
     } else if view.peek(key).is_some() {
         super::set::remove_emptied(view, key, effects);
         effects.changed(1);

@@ -30,7 +30,7 @@ fn long_string(record: &mut Record) -> Option<&mut Vec<u8>> {
 }
 
 /// Changes a string that is there by `work`, its expiry untouched. `len` is how long it will be.
-pub(super) fn rewrite(
+pub(in crate::commands) fn rewrite(
     view: &mut View<'_>,
     key: &[u8],
     len: usize,
