@@ -117,7 +117,7 @@ impl Default for Local {
     fn default() -> Self {
         let node = Node::new(Config::default());
         let client = Client::new(1, ("local:1".into(), "local:2".into()), -1, false, 0);
-        let session = Session::new(&node.pubsub, Arc::new(client), true);
+        let session = Session::new(&node.pubsub, Arc::new(client), &node.acl);
         Self {
             node,
             session,

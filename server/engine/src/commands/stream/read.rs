@@ -327,7 +327,7 @@ fn read_again(
     (Some(Reply::Array(replies)), delivered)
 }
 
-const fn keys(from: usize) -> KeySpec {
+const fn keys(from: i64) -> KeySpec {
     KeySpec {
         begin: Begin::Keyword("STREAMS", from, first_key),
         find: Find::Range { last: -1, step: 1, limit: 2 },
