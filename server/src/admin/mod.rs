@@ -2,6 +2,7 @@
 
 pub mod client;
 mod client_list;
+pub mod cluster;
 pub mod command;
 pub mod compatibility;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod debug;
 mod help_texts;
 pub mod info;
 pub mod persistence;
+pub mod raft;
 pub mod reports;
 pub mod script;
 pub mod server;
