@@ -43,6 +43,11 @@ impl Bench {
         self.now = UnixMillis(self.now.0 + ms);
     }
 
+    /// Goes on with another number of the sequence, as a proposal of another thread would.
+    pub(crate) fn go_on_at(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
     /// The context of the next proposal.
     pub(crate) fn next_context(&mut self) -> Context {
         self.sequence += 1;

@@ -441,7 +441,11 @@ impl<'k> View<'k> {
         };
         let side = self.side(index);
         match self.peek(key) {
-            Some(record) => record.version().max(side.swapped()) << 1,
+            // Only equality of sequences means anything, so neither may hide the other.
+            Some(record) => {
+                let swapped = side.swapped().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                record.version().wrapping_add(swapped) << 1
+            }
             None => side.absent_version(hash) << 1 | 1,
         }
     }

@@ -280,4 +280,20 @@ mod tests {
             assert_eq!(bench.transaction(&["GET k"], &[watch]), None, "{line}");
         }
     }
+
+    #[test]
+    fn a_change_after_swapdb_is_seen_by_watch_whatever_thread_made_it() {
+        // Threads number their proposals in ranges that have no order.
+        const HIGHER_RANGE: u64 = 3 << 38;
+        let mut bench = Bench::new();
+        bench.go_on_at(HIGHER_RANGE);
+        bench.line("SWAPDB 0 1");
+        bench.go_on_at(10);
+        bench.line("SET k 1");
+        let watch = bench.watch("k");
+        bench.line("SET k 2");
+        assert_eq!(bench.transaction(&["GET k"], &[watch]), None);
+        let watch = bench.watch("k");
+        assert!(bench.transaction(&["GET k"], &[watch]).is_some(), "nothing has changed");
+    }
 }
