@@ -94,22 +94,33 @@ impl Blocked {
         })
     }
 
-    /// Waits until what was ready when it is called has been served; but for locks, which have a
-    /// queue for that.
+    /// Waits until what was ready when it is called has been served, and what becomes ready by
+    /// that; but for locks, whose releases nobody waits for.
     pub async fn served(&self) {
-        /// Others may become ready all the time.
         const PATIENCE: Duration = Duration::from_millis(100);
-        let begun = self.through_log.begun.load(SeqCst);
+        /// Others may become ready all the time.
+        const CHAIN_LEN_MAX: usize = 8;
         let all_ended = async {
-            loop {
-                let turned = self.through_log.turned.notified();
+            for _ in 0..CHAIN_LEN_MAX {
+                let begun = self.through_log.begun.load(SeqCst);
                 if self.through_log.ended.load(SeqCst) >= begun {
                     return;
                 }
-                turned.await;
+                self.turns_end(begun).await;
             }
         };
         let _ = tokio::time::timeout(PATIENCE, all_ended).await;
+    }
+
+    /// Waits until so many turns have ended.
+    async fn turns_end(&self, count: u64) {
+        loop {
+            let turned = self.through_log.turned.notified();
+            if self.through_log.ended.load(SeqCst) >= count {
+                return;
+            }
+            turned.await;
+        }
     }
 
     async fn serve_others(&self, node: &Arc<Node>, ready: Vec<Key>) {
