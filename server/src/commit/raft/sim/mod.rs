@@ -30,7 +30,7 @@ use world::World;
 /// Seeds of one run of the tests …
 const SEEDS: u64 = 2_000;
 /// … unless the machine is so slow or busy that they take longer than this.
-const TIME_LIMIT: Duration = Duration::from_secs(170);
+const TIME_LIMIT: Duration = Duration::from_secs(360);
 
 /// openraft's types on simulated time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
