@@ -1,7 +1,7 @@
 //! Snapshots of the state machine: files in a directory, one current at a time.
 //!
 //! `magic 8 | length u32 and the position | length u32 and the tagged replies | data | crc32 u32`. The position says
-//! which entry is the last inside; what the data consists of is told in [`super::data`]. A file is
+//! which entry is the last inside; what the data consists of is told in `data`. A file is
 //! written under another name, synced, renamed, and its directory synced; it is checked
 //! whole before any of it replaces what is there.
 

@@ -2,8 +2,8 @@
 //!
 //! An own log, not `raft-engine`: that one takes entries only as messages of protobuf 2 (which has
 //! an open advisory), drops a damaged last record in silence, and cannot have its segments made
-//! ready ahead. This one is a few hundred lines with one writer thread, see [`writer`]; what the
-//! files hold is told in [`record`], what is checked at the start in [`recover`].
+//! ready ahead. This one is a few hundred lines with one writer thread, see `writer`; what the
+//! files hold is told in `record`, what is checked at the start in `recover`.
 //!
 //! The newest entries stay in memory, where replication and the state machine read them; older
 //! ones are read from their segment.
