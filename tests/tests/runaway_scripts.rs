@@ -57,6 +57,64 @@ fn an_endless_script_is_told_of_and_killed() {
     });
 }
 
+/// Under `busy-reply-scope all` a script that holds no key makes everybody wait, as in Redis.
+#[test]
+fn everybody_is_told_busy_where_that_is_asked_for() {
+    for kind in [Kind::Ours, Kind::Oracle] {
+        if !server::is_available(kind) {
+            continue;
+        }
+        let all: &[&str] = match kind {
+            Kind::Ours => &["--lua-time-limit", "100", "--busy-reply-scope", "all"],
+            Kind::Oracle => &SHORT,
+        };
+        let server = Server::start(kind, all);
+        let mut queued = server.client();
+        assert!(queued.line("MULTI").is_ok());
+        assert_eq!(queued.line("INCR n").text(), "QUEUED");
+        let mut spoilt = server.client();
+        assert!(spoilt.line("MULTI").is_ok());
+
+        for (load, begin, kill, way_out) in [
+            (None, "EVAL|while true do end|0", "SCRIPT KILL", "SCRIPT KILL"),
+            (
+                Some(
+                    "#!lua name=l\nredis.register_function('f', function() while true do end end)",
+                ),
+                "FCALL|f|0",
+                "FUNCTION KILL",
+                "FUNCTION KILL",
+            ),
+        ] {
+            let mut c = server.client();
+            if let Some(library) = load {
+                assert_eq!(c.cmd(&["FUNCTION", "LOAD", library]).text(), "l");
+            }
+            let mut runaway = server.client();
+            runaway.send(&begin.split('|').collect::<Vec<_>>()).unwrap();
+            wait_busy(&mut c);
+            let busy = format!(
+                "BUSY Redis is busy running a script. You can only call {way_out} or SHUTDOWN NOSAVE."
+            );
+            assert!(c.line("PING").is_error(&busy));
+            assert!(c.line("PUBLISH c m").is_error(&busy));
+            // Who is in a transaction loses it: half of it may have been refused.
+            assert!(spoilt.line("INCR n").is_error("BUSY "));
+            let exec = queued.line("EXEC");
+            assert!(
+                exec.is_error("EXECABORT Transaction discarded because of: BUSY ")
+                    || exec.is_error("ERR EXEC without MULTI"),
+                "{exec:?}"
+            );
+            assert!(c.line(kill).is_ok());
+            assert!(runaway.read().text().contains("killed by user"));
+            assert_eq!(c.line("PING").text(), "PONG");
+        }
+        assert!(spoilt.line("EXEC").is_error("EXECABORT Transaction discarded because of prev"));
+        assert!(server.client().line("GET n").is_nil());
+    }
+}
+
 #[test]
 fn a_script_that_has_written_is_not_killed() {
     server::each(&SHORT, |server| {

@@ -345,7 +345,7 @@ impl Engine {
         let unused = view
             .look(key)
             .is_some_and(|record| record.access() == candidate.access && !is_lock(record));
-        let refused = view.hooks() & hooks::REFUSE != 0;
+        let refused = view.refusal().is_some();
         if refused || !unused || !view.remove(key, effects) {
             return false;
         }
@@ -568,8 +568,7 @@ impl Engine {
 
 /// Why a command may not run, when changes are refused.
 fn refusal(row: &Command, view: &View<'_>) -> Option<CommandError> {
-    let refused = view.hooks() & hooks::REFUSE != 0 && row.flags.has(Flags::WRITE);
-    refused.then(|| view.host().refusal()).flatten()
+    if row.flags.has(Flags::WRITE) { view.refusal() } else { None }
 }
 
 /// Bytes that a record, its value and its place in the table take.

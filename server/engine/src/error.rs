@@ -43,6 +43,9 @@ impl CommandError {
     /// `OOM …`
     pub const OUT_OF_MEMORY: Self =
         Self::known("OOM command not allowed when used memory > 'maxmemory'.");
+    /// `NOREPLICAS …`
+    pub const NOT_ENOUGH_REPLICAS: Self =
+        Self::known("NOREPLICAS Not enough good replicas to write.");
     /// `NOSCRIPT …`
     pub const NO_SCRIPT: Self = Self::known("NOSCRIPT No matching script. Please use EVAL.");
     /// `NOTBUSY …`

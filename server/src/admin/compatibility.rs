@@ -22,11 +22,12 @@ expiry.
 
 - Commands run on all cores. Each command, transaction and script is atomic and isolated against all others.
 - A script that runs for long holds up only commands that need its keys: those are answered `BUSY`; in Redis
-  every command is.
+  every command is, and here too under `busy-reply-scope all`.
 - Keys expire by a clock that never jumps (see ARCHITECTURE.md). TIME has the precision of a millisecond.
 - Scripts may use undeclared keys; such a script runs with every key locked.
 - The order of KEYS, SCAN, HGETALL, SMEMBERS and their like is not Redis's, which leaves it open.
 - SORT of a set `BY` a constant answers in alphabetical order, as Redis does in scripts and with STORE.
+- There are no replicas of Redis's kind: `min-replicas-to-write` above 0 refuses every write (`NOREPLICAS`).
 - DBSIZE does not count keys that have expired and still stand.
 - A request has at most 1,048,576 arguments.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end

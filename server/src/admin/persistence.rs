@@ -186,12 +186,15 @@ pub fn follow_settings(node: &Arc<Node>) {
         None => Ok(()),
     });
     let weak = Arc::downgrade(node);
-    node.config.on_change(&["stop-writes-on-bgsave-error", "save"], move |_| {
-        if let Some(node) = weak.upgrade() {
-            node.persist.update_refusal(&node.engine);
-        }
-        Ok(())
-    });
+    node.config.on_change(
+        &["stop-writes-on-bgsave-error", "save", "min-replicas-to-write"],
+        move |_| {
+            if let Some(node) = weak.upgrade() {
+                node.persist.update_refusal(&node.engine);
+            }
+            Ok(())
+        },
+    );
 }
 
 fn switch_journal(node: &Arc<Node>, on: bool) -> Result<(), String> {

@@ -36,6 +36,7 @@ const USEFUL: &[(&str, &str)] = &[
     ("slowlog-log-slower-than", "microseconds from which a command is slow"),
     ("notify-keyspace-events", "which keyspace events to publish, e.g. KEA"),
     ("busy-reply-threshold", "milliseconds after which a script makes others BUSY"),
+    ("busy-reply-scope", "who is made BUSY: 'keys', those that need its keys, or 'all'"),
     ("lua-instruction-limit", "instructions a script may run, 0 for no limit"),
     ("lua-memory-limit", "bytes a script's heap may take"),
 ];

@@ -114,6 +114,15 @@ pub enum FsyncPolicy {
     No,
 }
 
+/// Whom a script that runs for long makes answer BUSY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusyScope {
+    /// Those that wait for its keys.
+    Keys,
+    /// Everybody, as Redis does, which has one thread for all.
+    All,
+}
+
 /// What tells the service manager that the server is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supervisor {
@@ -202,6 +211,10 @@ from_bits! {
         1 => Self::Always,
         2 => Self::EverySecond,
         _ => Self::No,
+    };
+    BusyScope: |bits| match bits {
+        1 => Self::All,
+        _ => Self::Keys,
     };
     Supervisor: |bits| match bits {
         1 => Self::Upstart,
@@ -330,6 +343,8 @@ settings! {
         hz: u32 = "hz",
         /// Milliseconds after which a script makes others answer BUSY, 0 for never.
         busy_reply_threshold_ms: u64 = "busy-reply-threshold",
+        /// Whom a script makes wait, and answer BUSY, once it has run for that long.
+        busy_reply_scope: BusyScope = "busy-reply-scope",
         /// Lua instructions a script may run, 0 for no limit.
         lua_instruction_limit: u64 = "lua-instruction-limit",
         /// Bytes a script's heap may take, 0 for no limit.
@@ -380,6 +395,8 @@ settings! {
         rdbchecksum: bool = "rdbchecksum",
         /// Whether changes are refused after a save in the background has failed.
         stop_writes_on_bgsave_error: bool = "stop-writes-on-bgsave-error",
+        /// Replicas of Redis's kind without which writes are refused; there are none.
+        min_replicas_to_write: u32 = "min-replicas-to-write",
     }
     texts {
         /// The password of the default user, empty for none.

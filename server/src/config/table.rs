@@ -42,6 +42,7 @@ const POLICIES: Words = &[
 ];
 const LOG_LEVELS: Words = &[("debug", 0), ("verbose", 1), ("notice", 2), ("warning", 3)];
 const SUPERVISORS: Words = &[("upstart", 1), ("systemd", 2), ("auto", 3), ("no", 0)];
+const BUSY_SCOPES: Words = &[("keys", 0), ("all", 1)];
 const LOCK_SCOPES: Words = &[("native", 0), ("all", 1)];
 const FSYNC: Words = &[("everysec", 2), ("always", 1), ("no", 0)];
 const EXPOSURE: Words = &[("no", 0), ("yes", 1), ("local", 2)];
@@ -193,6 +194,7 @@ const MEMORY: &[Directive] = &[
 
 const SCRIPTS: &[Directive] = &[
     Directive::int("busy-reply-threshold", "5000", 0, LONG).alias("lua-time-limit"),
+    Directive::one_of("busy-reply-scope", BUSY_SCOPES, "keys"),
     // About a minute of one core: far beyond any script meant to end, and an end to the others.
     Directive::int("lua-instruction-limit", "10000000000", 0, LONG),
     // Twice the largest value a command may carry, so that a script can copy one.
@@ -293,11 +295,7 @@ const REPLICATION: &[Directive] = &[
     Directive::int("repl-timeout", "60", 1, INT).inert(NO_REPLICAS),
     Directive::size("repl-backlog-size", "1048576", 1, LONG).inert(NO_REPLICAS),
     Directive::int("repl-backlog-ttl", "3600", 0, LONG).inert(NO_REPLICAS),
-    // Taken literally this would refuse writes for want of replicas that cannot exist.
-    Directive::int("min-replicas-to-write", "0", 0, INT).alias("min-slaves-to-write").refused(
-        "this server has no Redis replicas to count: writes wait for a majority under Raft; \
-         remove the line",
-    ),
+    Directive::int("min-replicas-to-write", "0", 0, INT).alias("min-slaves-to-write"),
     Directive::int("min-replicas-max-lag", "10", 0, INT)
         .alias("min-slaves-max-lag")
         .inert(NO_REPLICAS),

@@ -291,7 +291,12 @@ impl Persist {
         let failed = !self.report.lock().last_save_ok
             && self.settings.stop_writes_on_bgsave_error()
             && !self.settings.save_points().is_empty();
-        failed.then(|| {
+        if !failed {
+            // Taken literally, for who asks for replicas must not believe that there are some.
+            return (self.settings.min_replicas_to_write() > 0)
+                .then_some(CommandError::NOT_ENOUGH_REPLICAS);
+        }
+        Some({
             CommandError::known(
                 "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
                  persist to disk. Commands that may modify the data set are disabled, because \

@@ -164,7 +164,7 @@ fn answer(
         }
     };
     if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
-        return enqueue(session, entry, args).map(Answer::Reply);
+        return enqueue(node, session, entry, args).map(Answer::Reply);
     }
     if node.pause.any()
         && !entry.row.flags.has(Flags::ALLOW_BUSY)
@@ -276,6 +276,9 @@ fn check(
     if node.persist.loading.is_active() && !flags.has(Flags::LOADING) {
         return Err(IS_LOADING);
     }
+    if !flags.has(Flags::ALLOW_BUSY) {
+        node.scripts.admit()?;
+    }
     if !memory::has_room(node) && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OUT_OF_MEMORY);
     }
@@ -285,7 +288,12 @@ fn check(
     Ok(entry)
 }
 
-fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Reply, CommandError> {
+fn enqueue(
+    node: &Node,
+    session: &mut Session,
+    entry: &Entry,
+    args: Args<'_>,
+) -> Result<Reply, CommandError> {
     /// A transaction may hold so many bytes of arguments before it is refused.
     const QUEUE_LEN_BYTES_MAX: usize = 1 << 30;
     let queue = session.queue.get_or_insert_with(Queue::default);
@@ -293,6 +301,13 @@ fn enqueue(session: &mut Session, _entry: &Entry, args: Args<'_>) -> Result<Repl
     if queue.len_bytes + len > QUEUE_LEN_BYTES_MAX {
         queue.failed = true;
         return Err(CommandError::known("ERR transaction too large"));
+    }
+    if node.engine.keyspace().refuses_changes()
+        && entry.row.flags.has(Flags::WRITE)
+        && let Some(error) = node.persist.refusal()
+    {
+        queue.failed = true;
+        return Err(error);
     }
     queue.len_bytes += len;
     queue.commands.push(args.iter().map(|arg| arg.to_vec()).collect());

@@ -1,7 +1,8 @@
 //! Scripts that run for long: handing their thread over, BUSY, SCRIPT KILL and FUNCTION KILL.
 //!
 //! A script holds its shards, so what needs them waits; everything else goes on. Once a script
-//! has run for `busy-reply-threshold`, those that wait for it are answered `BUSY`.
+//! has run for `busy-reply-threshold`, those that wait for it are answered `BUSY`; and everybody
+//! under `busy-reply-scope all`, for who watches for scripts that way.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -14,6 +15,7 @@ use holdfast_engine::command::Args;
 use holdfast_engine::host::{RunningFunction, ScriptKind, ScriptProgress};
 
 use crate::config::Settings;
+use crate::config::settings::BusyScope;
 
 /// After so long a script, or a wait for a lock, no longer holds a worker thread.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(10);
@@ -51,6 +53,8 @@ pub struct Scripts {
     settings: Arc<Settings>,
     running: Mutex<Vec<Arc<Running>>>,
     busy: AtomicUsize,
+    /// One of these made everybody else wait (`busy-reply-scope all`).
+    refuses_all: AtomicBool,
 }
 
 /// The script of this thread.
@@ -71,7 +75,12 @@ impl Scripts {
     /// None running.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, running: Mutex::default(), busy: AtomicUsize::new(0) }
+        Self {
+            settings,
+            running: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            refuses_all: AtomicBool::new(false),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
@@ -82,6 +91,26 @@ impl Scripts {
     #[must_use]
     pub fn any_busy(&self) -> bool {
         self.busy.load(Acquire) > 0
+    }
+
+    /// What a client is answered that may not run a command now, whatever its keys are.
+    ///
+    /// # Errors
+    /// `BUSY …` under `busy-reply-scope all`, while a script has run for too long.
+    #[inline]
+    pub fn admit(&self) -> Result<(), CommandError> {
+        if self.refuses_all.load(Acquire) { Err(self.busy_error()) } else { Ok(()) }
+    }
+
+    /// The way out that a client is told: by the kind of what has run for longest.
+    #[cold]
+    fn busy_error(&self) -> CommandError {
+        let running = self.running();
+        let busy = running.iter().filter(|script| script.busy.load(Acquire));
+        match busy.min_by_key(|script| script.since).map(|script| script.kind) {
+            Some(ScriptKind::Function) => CommandError::BUSY_FUNCTION,
+            _ => CommandError::BUSY_SCRIPT,
+        }
     }
 
     /// Follows the script of this thread.
@@ -102,14 +131,21 @@ impl Scripts {
             },
             ScriptProgress::End => {
                 if let Some(running) = place.take().and_then(|current| current.running) {
-                    self.running().retain(|other| !Arc::ptr_eq(other, &running));
-                    if running.busy.load(Acquire) {
-                        self.busy.fetch_sub(1, Release);
-                    }
+                    let mut list = self.running();
+                    list.retain(|other| !Arc::ptr_eq(other, &running));
+                    self.count_busy(&list);
                 }
                 Ok(())
             }
         })
+    }
+
+    /// Puts in force what the scripts that are busy mean to the others.
+    fn count_busy(&self, running: &[Arc<Running>]) {
+        let busy = running.iter().filter(|script| script.busy.load(Acquire)).count();
+        let all = self.settings.busy_reply_scope() == BusyScope::All;
+        self.busy.store(busy, Release);
+        self.refuses_all.store(all && busy > 0, Release);
     }
 
     fn go_on(
@@ -154,7 +190,7 @@ impl Scripts {
             && elapsed.as_millis() >= u128::from(threshold_ms)
             && !running.busy.swap(true, Release)
         {
-            self.busy.fetch_add(1, Release);
+            self.count_busy(&self.running());
             tracing::warn!(
                 "Slow script detected: still in execution after {} milliseconds. \
                  You can try killing the script using the SCRIPT KILL command.",
@@ -167,7 +203,7 @@ impl Scripts {
     /// Called while a command waits for a shard.
     pub(crate) fn waiting_for_lock(&self, waited_us: u64) -> Result<(), CommandError> {
         if self.any_busy() {
-            return Err(CommandError::BUSY_SCRIPT);
+            return Err(self.busy_error());
         }
         // The wait sleeps in steps of a millisecond, so this is asked for about once per step.
         if waited_us > HAND_OVER_AFTER.as_micros() as u64 {

@@ -203,6 +203,11 @@ impl Run<'_> {
             )
             .into());
         }
+        if flags.is_some_and(|flags| !flags.no_writes)
+            && let Some(error) = view.refusal()
+        {
+            return Err(error.into());
+        }
         let read_only = mode == Mode::ReadOnly || flags.is_some_and(|flags| flags.no_writes);
         let selected = view.db();
         host.script_progress(ScriptProgress::Begin(self.kind))?;

@@ -1,0 +1,141 @@
+//! Faults that are staged rather than drawn: each shows what it is there for in every run.
+
+use std::time::Duration;
+
+use holdfast_tests::client::{Client, Received};
+
+use crate::Mutant;
+use crate::history::What;
+use crate::rig::Rig;
+use crate::store::UNFENCED;
+
+const SOON: Duration = Duration::from_secs(15);
+
+/// A client is stopped between reading and writing until another has had the lock: the register that
+/// checks tokens must lose nothing, and the one that does not must lose a write, or this shows nothing.
+pub(crate) fn paused_client(rig: &mut Rig, mutant: Option<Mutant>) -> Vec<String> {
+    let mut violations = Vec::new();
+    for resource in ["fenced:paused", "control:paused"] {
+        if let Err(error) = pause_and_overtake(rig, resource) {
+            violations.push(format!("paused client: {error}"));
+            continue;
+        }
+        let registers = rig.registers();
+        let Some(register) = registers.get(resource) else {
+            violations.push(format!("paused client: nobody wrote {resource}"));
+            continue;
+        };
+        let lost = register.acknowledged.saturating_sub(register.value);
+        println!(
+            "a client paused past its TTL, {resource}: {} acknowledged, {lost} lost, {} refused",
+            register.acknowledged, register.refused
+        );
+        if resource.starts_with(UNFENCED) && lost == 0 {
+            violations.push("the control lost nothing: the pause did not work".to_owned());
+        }
+        if !resource.starts_with(UNFENCED) && mutant.is_none() && register.refused == 0 {
+            violations.push("no late write came to the fenced register".to_owned());
+        }
+    }
+    rig.count("staged: client paused past its TTL");
+    violations
+}
+
+fn pause_and_overtake(rig: &mut Rig, resource: &str) -> Result<(), String> {
+    let has = |client: u64| {
+        move |event: &crate::history::Event| {
+            event.client == client && matches!(event.what, What::Holds { .. })
+        }
+    };
+    // It thinks for long enough to be stopped meanwhile, and for less than the lock lasts.
+    let slow = rig.start_worker(Some((resource, rig.plan.ttl_ms / 2)))?;
+    if !rig.wait_for(SOON, has(slow)) {
+        return Err(format!("{resource} was never taken"));
+    }
+    std::thread::sleep(Duration::from_millis(rig.plan.ttl_ms / 8));
+    rig.signal_worker(slow, "STOP");
+    let quick = rig.start_worker(Some((resource, 0)))?;
+    let written =
+        rig.wait_for(SOON, move |event| event.client == quick && matches!(event.what, What::Wrote));
+    rig.signal_worker(slow, "CONT");
+    if !written {
+        return Err(format!("nobody could follow the stopped holder of {resource}"));
+    }
+    let ended = rig.wait_for(SOON, move |event| {
+        event.client == slow && matches!(event.what, What::Wrote | What::Refused)
+    });
+    rig.kill_worker(slow);
+    rig.kill_worker(quick);
+    if ended { Ok(()) } else { Err(format!("the late holder of {resource} did not wake up")) }
+}
+
+/// All servers crash and forget a lock that somebody holds; the next client comes at once. With the
+/// quarantine it has to wait; the mutant without one lets both hold it.
+pub(crate) fn forgetful_servers(rig: &mut Rig) -> Vec<String> {
+    rig.count("staged: all servers forget a held lock");
+    let held_for = rig.plan.ttl_ms * 3 / 4;
+    let resource = "fenced:forgotten";
+    let first = match rig.start_worker(Some((resource, held_for))) {
+        Ok(first) => first,
+        Err(error) => return vec![error],
+    };
+    if !rig.wait_for(SOON, move |e| e.client == first && matches!(e.what, What::Holds { .. })) {
+        return vec![format!("{resource} was never taken")];
+    }
+    for index in 0..rig.node_count() {
+        rig.crash(index);
+    }
+    for index in 0..rig.node_count() {
+        if let Err(error) = rig.start_again(index, false) {
+            return vec![error];
+        }
+    }
+    match rig.start_worker(Some((resource, 0))) {
+        Ok(second) => {
+            rig.wait_for(SOON, move |e| e.client == second && matches!(e.what, What::Releases));
+            Vec::new()
+        }
+        Err(error) => vec![error],
+    }
+}
+
+/// A request whose reply was lost is sent again: it has one effect.
+pub(crate) fn repeated_request(rig: &mut Rig) -> Vec<String> {
+    rig.count("staged: a reply lost, the request repeated");
+    match repeat(rig) {
+        Ok(()) => Vec::new(),
+        Err(error) => vec![format!("I8: {error}")],
+    }
+}
+
+fn repeat(rig: &mut Rig) -> Result<(), String> {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let text = |error: std::io::Error| error.to_string();
+    let link = rig.link(0, 0).clone();
+    let acquire = ["LOCK.ACQUIRE", "repeated", "owner", "60000"];
+    let mut through = Client::connect(link.addr).map_err(text)?;
+    if through.line("PING").text() != "PONG" {
+        return Err("the link does not work".to_owned());
+    }
+    link.hold_replies.store(true, std::sync::atomic::Ordering::SeqCst);
+    through.send(&acquire).map_err(text)?;
+    let silent = !matches!(through.receive(PATIENCE), Received::Reply(_));
+    link.heal();
+    link.cut();
+    if !silent {
+        return Err("the reply was not lost".to_owned());
+    }
+    let mut again = Client::connect(rig.server(0).addr()).map_err(text)?;
+    let info = again.line("LOCK.INFO repeated");
+    let (first, second) = (again.cmd(&acquire), again.cmd(&acquire));
+    if first != second {
+        return Err(format!("repeated, it was granted {first:?}, then {second:?} ({info:?})"));
+    }
+    let other = again.cmd(&["LOCK.ACQUIRE", "repeated", "other", "60000"]);
+    let released = again.cmd(&["LOCK.RELEASE", "repeated", "owner"]).int();
+    let released_again = again.cmd(&["LOCK.RELEASE", "repeated", "owner"]).int();
+    if (released, released_again) != (1, 0) {
+        return Err(format!("released {released} and {released_again} times; {other:?}"));
+    }
+    Ok(())
+}
