@@ -34,6 +34,7 @@ fn our_server_follows_the_transcripts() {
 /// Transcripts that a cluster of one node need not follow, and why.
 const NOT_IN_A_CLUSTER: &[(&str, &str)] = &[
     ("admin", "one server without a cluster"),
+    ("min-replicas", "a majority has every write"),
     ("rename-command", "refused in a cluster"),
     ("tracking", "NOLOOP is not heeded, nor is what a transaction reads of its own"),
     ("scripting-resp3", "DEBUG in scripts"),

@@ -51,7 +51,8 @@ expiry.
 - Scripts cannot be killed; `lua-instruction-limit` (at most a billion) stops them.
 - CLIENT TRACKING: NOLOOP is not heeded, and a script's undeclared reads are not tracked.
 - Nothing is evicted: `maxmemory` with a policy other than noeviction is refused, else commands that need memory are.
-  SAVE and its like are refused: the log keeps the data set. DEBUG POPULATE is refused.
+  SAVE and its like are refused: the log keeps the data set. DEBUG POPULATE is refused. `min-replicas-to-write` is
+  not heeded: a majority has every write.
 - Who waits for a key or a lock is known to the leader alone: when it goes, those who wait are told `UNBLOCKED`, or
   their connections end. LOCK.INFO in scripts and transactions tells of nobody who waits. There is no quarantine.
 - `rename-command` is refused; the limits of encodings and of arguments are Redis's defaults; `databases` must be
