@@ -1,21 +1,16 @@
-//! One Raft cluster of Holdfast servers: needs `HOLDFAST_SERVER_BIN`, and `HOLDFAST_RAFT=1` to say that it
-//! runs Raft.
+//! One Raft cluster of Holdfast servers: needs `HOLDFAST_SERVER_BIN`.
 #![allow(clippy::unwrap_used, reason = "clippy sees the helpers as no tests")]
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::server::{Server, binaries, skipped};
+use common::server::{Server, binaries};
 use common::{BOUND, LONG, eventually_async};
 use redlock_client::{Error, Guarantee, RedLock, Retry};
 
 async fn cluster() -> Option<Vec<Server>> {
     let (_, binary) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")?;
-    if std::env::var_os("HOLDFAST_RAFT").is_none() {
-        skipped("HOLDFAST_RAFT is not set; nothing was tested against a Raft cluster");
-        return None;
-    }
     let mut servers = Vec::new();
     for _ in 0..3 {
         servers.push(Server::start(&binary, &["--raft", "yes"]).await);

@@ -148,7 +148,7 @@ mod tests {
     static ALLOC: CountingAlloc = CountingAlloc;
 
     /// What other tests of this process may hold meanwhile.
-    const NOISE: i64 = 64 << 20;
+    const NOISE: i64 = 200 << 20;
     const BLOCK: i64 = 512 << 20;
 
     #[test]

@@ -23,6 +23,20 @@ const ENGINE_LIMITS: &[&str] = &[
     "maxmemory-policy",
 ];
 
+/// Those that must be the same for all members of a cluster, which have the engine's own: a value's
+/// form decides the order of its elements, and so what SPOP takes.
+const SHARED: &[&str] = &[
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "list-max-listpack-size",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "lua-memory-limit",
+];
+
 /// Hands the engine its limits, now and at every CONFIG SET, and keeps the events that are
 /// recorded in step.
 pub(crate) fn keep(node: &Arc<Node>) {
@@ -41,6 +55,17 @@ pub(crate) fn keep(node: &Arc<Node>) {
         Ok(())
     });
     hand_over(node, &node.settings);
+    if node.log_time().is_some() {
+        node.config.on_change(SHARED, |_| {
+            Err("it is the same for all members of a cluster and cannot be changed".to_owned())
+        });
+        node.config.on_change(&["maxmemory", "maxmemory-policy"], |settings| {
+            match crate::memory::evicts(settings) {
+                true => Err(crate::memory::NO_EVICTION_IN_A_CLUSTER.to_owned()),
+                false => Ok(()),
+            }
+        });
+    }
     let weak = Arc::downgrade(node);
     node.config.on_change(ENGINE_LIMITS, move |settings| {
         let Some(node) = weak.upgrade() else { return Ok(()) };
@@ -79,6 +104,9 @@ pub(crate) fn hand_over(node: &Node, settings: &Settings) {
         ("lua-memory-limit", clamp(settings.lua_memory_limit())),
         ("lfu-policy", i64::from(lfu)),
     ] {
+        if node.log_time().is_some() && (SHARED.contains(&name) || name == "proto-max-bulk-len") {
+            continue;
+        }
         let known = limits.set(name, value);
         debug_assert!(known, "the engine has no limit {name}");
     }

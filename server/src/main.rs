@@ -8,6 +8,7 @@ use holdfast::admin::persistence;
 use holdfast::config::settings::ShutdownFlags;
 use holdfast::config::{Config, Request};
 use holdfast::net::listener::Listeners;
+use holdfast::net::members;
 use holdfast::node::{Node, Shutdown};
 use holdfast::observe::{logging, supervise};
 use holdfast::persist::journal::{Location, Names};
@@ -102,6 +103,10 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         }
     };
     write_pidfile(&node);
+    if let Err(error) = members::start(&node).await {
+        tracing::error!("Raft could not be started: {error}");
+        return ExitCode::FAILURE;
+    }
     let addresses = listeners.addresses();
     node.persist.loading.begin(node.clock.now_ms() / 1000);
     persistence::follow_settings(&node);
@@ -141,7 +146,9 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    if let Err(error) = node.open_locks() {
+    // A member's locks and tokens are in its Raft log: it forgets none.
+    let forgets = node.raft().is_none_or(|raft| raft.running().is_none());
+    if forgets && let Err(error) = node.open_locks() {
         tracing::error!(
             "Can't read what the last run left of its locks: {error}. To start without it, move \
              the file away and give lock-quarantine the longest time to live of your locks in ms, \
@@ -179,6 +186,7 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         );
     }
     supervise::notify(&node.settings, "STOPPING=1");
+    members::hand_over_before_end(&node).await;
     node.request_shutdown();
     tokio::time::sleep(Duration::from_millis(20)).await;
     node.quarantine.refuse();

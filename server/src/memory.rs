@@ -15,6 +15,7 @@ use holdfast_engine::effects::Effects;
 use holdfast_engine::keyspace::{Among, First, Pool};
 use holdfast_engine::time::DbIndex;
 
+use crate::config::Settings;
 use crate::config::settings::EvictionPolicy;
 use crate::node::Node;
 use crate::observe::stats::Counter;
@@ -38,6 +39,15 @@ struct Drawn {
 
 thread_local! {
     static DRAWN: Cell<Drawn> = Cell::default();
+}
+
+/// Why a cluster and a policy that evicts do not go together.
+pub(crate) const NO_EVICTION_IN_A_CLUSTER: &str = "'maxmemory' with a 'maxmemory-policy' other than noeviction cannot be used with 'raft yes': \
+     every member must hold the same keys, so none may evict by itself";
+
+/// Whether the settings make the server evict keys.
+pub(crate) fn evicts(settings: &Settings) -> bool {
+    settings.maxmemory() != 0 && settings.maxmemory_policy() != EvictionPolicy::NoEviction
 }
 
 /// Whether more memory is in use than may be.

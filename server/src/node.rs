@@ -1,8 +1,9 @@
 //! A node: everything that connections share.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
@@ -16,6 +17,10 @@ use tokio::sync::watch;
 
 use crate::acl::{Catalogue, Users};
 use crate::clock::Clock;
+use crate::commit::raft::RaftNode;
+use crate::commit::raft::applied::Applied;
+use crate::commit::raft::identity::Identity;
+use crate::commit::raft::transport::handshake::Secret;
 use crate::config::settings::FsyncPolicy;
 use crate::config::{Config, Settings};
 use crate::memory::Eviction;
@@ -90,6 +95,9 @@ pub struct Node {
     /// Changes of the data set since the last save.
     pub changes: AtomicU64,
     connected: AtomicUsize,
+    /// The time by the log, on a node that runs Raft.
+    log_time: Option<Arc<Applied>>,
+    raft: OnceLock<Arc<RaftNode>>,
     shutdown: watch::Sender<Shutdown>,
 }
 
@@ -101,8 +109,13 @@ impl Node {
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
         let clock = Clock::new();
+        let log_time = settings.raft().then(Arc::default);
+        let hash_seed = match &log_time {
+            // Members must keep their keys in one order; what fails here is told at the start.
+            Some(_) => seed(&settings).unwrap_or_default(),
+            None => random_u64(),
+        };
         let started_unix_s = clock.now_ms() / 1000;
-        let hash_seed = random_u64();
         holdfast_engine::value::seed_members(hash_seed);
         let node = Arc::new(Self {
             started_unix_s,
@@ -127,6 +140,8 @@ impl Node {
             run_id: random_hex(40),
             changes: AtomicU64::new(0),
             connected: AtomicUsize::new(0),
+            log_time,
+            raft: OnceLock::new(),
             shutdown: watch::channel(Shutdown::No).0,
             config,
             settings,
@@ -160,7 +175,38 @@ impl Node {
     #[inline]
     #[must_use]
     pub fn now(&self) -> UnixMillis {
-        UnixMillis(self.clock.now_ms() as i64)
+        match &self.log_time {
+            None => UnixMillis(self.clock.now_ms() as i64),
+            Some(applied) => applied.now(),
+        }
+    }
+
+    /// The time that a proposal made now would have: ahead of [`Node::now`] on a leader to whom
+    /// nobody writes.
+    #[must_use]
+    pub fn proposal_time(&self) -> UnixMillis {
+        match self.raft() {
+            Some(raft) if raft.leads() => raft.clock(),
+            _ => self.now(),
+        }
+    }
+
+    /// The time by the log, on a node that runs Raft.
+    #[must_use]
+    pub fn log_time(&self) -> Option<&Arc<Applied>> {
+        self.log_time.as_ref()
+    }
+
+    /// The node's Raft, if it runs Raft.
+    #[inline]
+    #[must_use]
+    pub fn raft(&self) -> Option<&Arc<RaftNode>> {
+        self.raft.get()
+    }
+
+    /// Sets the node's Raft, once.
+    pub(crate) fn set_raft(&self, raft: Arc<RaftNode>) {
+        let _ = self.raft.set(raft);
     }
 
     /// Takes up what the data directory says of the last run's locks and tokens.
@@ -353,6 +399,27 @@ impl Host for Node {
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
         crate::route::script_calls_server(self, args)
     }
+}
+
+/// Where a node's Raft keeps what it keeps.
+#[must_use]
+pub fn raft_dir(settings: &Settings) -> PathBuf {
+    settings.dir().join("raft")
+}
+
+/// What a member's keyspace makes its order from: what it was when the cluster was founded, or
+/// else what all who know the secret derive.
+///
+/// # Errors
+/// When the node's identity cannot be read.
+pub fn seed(settings: &Settings) -> std::io::Result<u64> {
+    let dir = raft_dir(settings);
+    if let Some(identity) = Identity::load(&dir)? {
+        return Ok(identity.seed);
+    }
+    let told = std::fs::read_to_string(dir.join("seed")).ok();
+    let told = told.and_then(|text| text.trim().parse().ok());
+    Ok(told.unwrap_or_else(|| Secret::new(&settings.raft_secret()).derive(b"hash seed")))
 }
 
 /// A number nobody can guess.

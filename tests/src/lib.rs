@@ -9,7 +9,12 @@
 //! Read next: `tests/README.md`.
 
 pub mod client;
+pub mod cluster;
+pub mod history;
+pub mod netns;
 pub mod server;
+pub mod slow_disk;
+pub mod torture;
 pub mod transcript;
 pub mod wire;
 

@@ -306,7 +306,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Test binaries may run at once; each starts its search elsewhere.
     let base = std::process::id().wrapping_mul(131);

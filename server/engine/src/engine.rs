@@ -190,6 +190,19 @@ impl Engine {
         Ok(sha)
     }
 
+    /// Takes in a script that a snapshot held.
+    ///
+    /// # Errors
+    /// As [`Engine::load_script`].
+    pub fn restore_script(&self, body: &[u8], loaded: bool) -> Result<(), CommandError> {
+        if loaded {
+            return self.load_script(body).map(drop);
+        }
+        let flags = Shebang::parse(body)?.flags;
+        self.scripts.remember(Sha::of(body), body, flags);
+        Ok(())
+    }
+
     /// Which shards a command needs.
     #[inline]
     #[must_use]
@@ -535,6 +548,18 @@ impl Engine {
         let plan = self.plan(row, args, context.db);
         let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
         commands::stream::read::settle(&view, args)
+    }
+
+    /// Until when nobody can be granted a lock on `key` unless something touches it; the inner `None`
+    /// is for ever. `None` if it may be open, which only trying tells.
+    #[must_use]
+    pub fn closed_until(
+        &self,
+        db: DbIndex,
+        key: &[u8],
+        now: UnixMillis,
+    ) -> Option<Option<UnixMillis>> {
+        self.look_at(db, key, now, |record| commands::lock::closed_until(record, now))?
     }
 
     /// The versions of keys, for WATCH; read under one lock.

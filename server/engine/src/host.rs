@@ -58,6 +58,12 @@ pub trait Host: Sync {
         false
     }
 
+    /// Whether other nodes run the same commands and must end in the same state: then nothing
+    /// that differs between them may decide what is written.
+    fn is_replica(&self) -> bool {
+        false
+    }
+
     /// Called by a command that waits for a lock, every so often; an error ends the waiting.
     ///
     /// # Errors

@@ -42,6 +42,24 @@ impl Scripts {
         self.by_sha.get(sha).map(|script| Arc::clone(&script))
     }
 
+    /// Every script's text and whether SCRIPT LOAD keeps it: those first that will be, then the
+    /// others in the order in which they came.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Arc<Script>, bool)> {
+        let mut all: Vec<_> = self
+            .by_sha
+            .iter()
+            .filter(|script| script.loaded.load(Relaxed))
+            .map(|script| (Arc::clone(&script), true))
+            .collect();
+        let evaluated = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = evaluated.iter().filter_map(|sha| self.find(sha));
+        all.extend(
+            others.filter(|script| !script.loaded.load(Relaxed)).map(|script| (script, false)),
+        );
+        all
+    }
+
     /// How many scripts there are, and the bytes of their texts.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {

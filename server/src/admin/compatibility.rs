@@ -47,6 +47,28 @@ expiry.
   keeps, may be another than Redis's.
 - Under `rename-command`, COMMAND and the statistics keep a command's own name, as in Redis.
 
+## What is different in a cluster (`--raft yes`)
+
+- Every node serves every client: a follower passes the connection on to the leader at its first command that
+  needs it. From then on CLIENT ID, CLIENT LIST and INFO are the leader's.
+- Reads are linearizable. READONLY gives reads of the node's own data, possibly stale, on a follower.
+- Without a leader that reaches a majority: `-CLUSTERDOWN`, and nothing was done. `-UNKNOWN` when a write was on its
+  way and nobody knows what became of it.
+- Keys expire by the time of the log; relative to it a TTL can only become longer when a new leader is elected.
+- PUBLISH inside a script or a transaction answers 0. Subscribers are connected to the leader.
+- Scripts may not write after a command whose reply has no order (KEYS, SCAN, RANDOMKEY, …).
+- Scripts cannot be killed; `lua-instruction-limit` (at most a billion) stops them.
+- CLIENT TRACKING: NOLOOP is not heeded, and a script's undeclared reads are not tracked.
+- Nothing is evicted: `maxmemory` with a policy other than noeviction is refused, else commands that need memory are.
+  SAVE and its like are refused: the log keeps the data set. DEBUG POPULATE is refused. `min-replicas-to-write` is
+  not heeded: a majority has every write.
+- Who waits for a key or a lock is known to the leader alone: when it goes, those who wait are told `UNBLOCKED`, or
+  their connections end. LOCK.INFO in scripts and transactions tells of nobody who waits. There is no quarantine.
+- Users are each node's own: make them the same on all. A client that is passed on is the user of that name on the
+  leader. Only users with all rights run scripts and functions. MIGRATE is refused.
+- `rename-command` is refused; the limits of encodings and of arguments are Redis's defaults; `databases` must be
+  the same on all members.
+
 ## Redis's own test suite
 
 `scripts/compat` runs the suite of Redis 7.0.15 and says how much of what redis-server 7.0.15 itself passes does
@@ -55,8 +77,7 @@ the test expects) and `tests/compat/not-passing.txt`.
 
 ## What is not here
 
-Modules, cluster mode and asynchronous replication. Such a command is unknown, or says what is
-missing.
+Modules and asynchronous replication (SYNC, REPLICAOF). Such a command is unknown, or says what is missing.
 
 ## Commands
 ";

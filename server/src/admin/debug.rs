@@ -106,6 +106,9 @@ fn sleep(seconds: &[u8], in_transaction: bool) -> Answer {
 /// `DEBUG POPULATE count [prefix] [size]`: sets as many keys `prefix:n` to `value:n`, padded
 /// with zeros to `size`; those that are there stay as they are.
 fn populate(call: &Call<'_>, count: &[u8], rest: Args<'_>) -> Answer {
+    if call.node.log_time().is_some() {
+        return CommandError::known("ERR members of a cluster change only through the log").into();
+    }
     let number = |text: &[u8]| integer_text(text).and_then(|number| usize::try_from(number).ok());
     let (Some(count), Some(size)) = (number(count), rest.get(1).map_or(Some(0), |s| number(s)))
     else {

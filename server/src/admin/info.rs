@@ -40,6 +40,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "latencystats", title: "Latencystats", default: false, write: latencystats },
     Section { name: "cluster", title: "Cluster", default: true, write: cluster },
     Section { name: "locks", title: "Locks", default: true, write: locks },
+    Section { name: "raft", title: "Raft", default: true, write: raft },
     Section { name: "keyspace", title: "Keyspace", default: true, write: keyspace },
 ];
 
@@ -57,6 +58,9 @@ pub fn text(node: &Node, names: &[&[u8]]) -> String {
     let mut text = String::new();
     for section in SECTIONS {
         if !(all || default && section.default || named(section.name)) {
+            continue;
+        }
+        if section.name == "raft" && node.raft().is_none() {
             continue;
         }
         if !text.is_empty() {
@@ -238,6 +242,9 @@ fn stats(node: &Node, out: &mut String) {
 }
 
 fn replication(node: &Node, out: &mut String) {
+    if let Some(raft) = node.raft() {
+        return super::raft::replication(node, &raft.status(), out);
+    }
     lines!(out,
         "role": "master",
         "connected_slaves": 0,
@@ -286,8 +293,14 @@ fn latencystats(node: &Node, out: &mut String) {
     }
 }
 
-fn cluster(_: &Node, out: &mut String) {
-    lines!(out, "cluster_enabled": 0);
+fn cluster(node: &Node, out: &mut String) {
+    lines!(out, "cluster_enabled": u8::from(node.raft().is_some()));
+}
+
+fn raft(node: &Node, out: &mut String) {
+    if let Some(raft) = node.raft() {
+        super::raft::info(raft, out);
+    }
 }
 
 fn locks(node: &Node, out: &mut String) {

@@ -345,6 +345,13 @@ fn migrate(call: &mut Call<'_>) -> Answer {
         Err(error) => return error.into(),
     };
     let (node, db) = (call.node, call.session.db);
+    if node.log_time().is_some() {
+        return CommandError::known(
+            "ERR MIGRATE does not run in a cluster: what it removes would not be in the log; use DUMP, \
+             RESTORE and DEL",
+        )
+        .into();
+    }
     if !request.copy
         && node.engine.keyspace().refuses_changes()
         && let Some(error) = node.persist.refusal()

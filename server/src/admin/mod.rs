@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod client;
 pub(crate) mod client_list;
+pub mod cluster;
 pub mod command;
 pub mod compatibility;
 pub mod config;
@@ -12,6 +13,7 @@ mod help_texts;
 pub mod info;
 pub mod migrate;
 pub mod persistence;
+pub mod raft;
 pub mod reports;
 pub mod script;
 pub mod server;

@@ -28,6 +28,13 @@ const GIVE_UP_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a job has ended.
 const STEP: Duration = Duration::from_millis(5);
 
+/// What saving is answered in a cluster: the log and its snapshots keep the data set there.
+fn kept_by_raft(node: &Node) -> Option<CommandError> {
+    node.log_time().map(|_| {
+        CommandError::known("ERR the Raft log and its snapshots keep the data set on this node")
+    })
+}
+
 /// Runs what blocks; other tasks of this worker go on elsewhere meanwhile.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     if tokio::runtime::Handle::try_current()
@@ -122,7 +129,8 @@ fn in_background(node: &Arc<Node>, job: Job) -> io::Result<()> {
 /// several times a second.
 pub fn tick(node: &Arc<Node>) {
     let report = node.persist.report();
-    if report.running.is_some() || node.persist.loading.is_active() {
+    let loading = node.persist.loading.is_active();
+    if report.running.is_some() || loading || node.log_time().is_some() {
         return;
     }
     let now_us = node.clock.monotonic_us();
@@ -190,6 +198,9 @@ pub fn follow_settings(node: &Arc<Node>) {
 }
 
 fn switch_journal(node: &Arc<Node>, on: bool) -> Result<(), String> {
+    if let Some(error) = kept_by_raft(node) {
+        return Err(error.text().trim_start_matches("ERR ").to_owned());
+    }
     if on == node.persist.journal.is_on() {
         return Ok(());
     }
@@ -216,6 +227,10 @@ fn switch_journal(node: &Arc<Node>, on: bool) -> Result<(), String> {
 /// # Errors
 /// When a file is damaged, told with what to do.
 pub fn load_at_start(node: &Arc<Node>) -> io::Result<()> {
+    if node.raft().is_some_and(|raft| raft.running().is_some()) {
+        // A member's data is in its Raft log; what else lies there is from before.
+        return Ok(());
+    }
     let now = node.now();
     let loaded = node.persist.load_at_start(&node.engine, &**node, now, on_failure(node));
     // A journal tells thresholds of its own on the way.
@@ -235,7 +250,7 @@ pub fn prepare_end(node: &Arc<Node>, save: bool, force: bool) -> bool {
     }
     node.persist.cancel(true);
     // Half a data set must not take the place of the file it is loaded from.
-    if !save || node.persist.loading.is_active() {
+    if !save || node.persist.loading.is_active() || node.log_time().is_some() {
         return true;
     }
     tracing::warn!("Saving the final RDB snapshot before exiting.");
@@ -276,6 +291,9 @@ fn wait_for_place(node: &Node, job: Job) {
 
 /// `SAVE`: OK once everything is on disk; other clients go on.
 fn save(call: &mut Call<'_>) -> Answer {
+    if let Some(error) = kept_by_raft(call.node) {
+        return error.into();
+    }
     match call.node.persist.begin(Job::Save, call.node.clock.monotonic_us()) {
         Err(Job::BackgroundSave) => {
             return CommandError::known("ERR Background save already in progress").into();
@@ -291,6 +309,9 @@ fn save(call: &mut Call<'_>) -> Answer {
 
 /// `BGSAVE [SCHEDULE]`
 fn bgsave(call: &mut Call<'_>) -> Answer {
+    if let Some(error) = kept_by_raft(call.node) {
+        return error.into();
+    }
     let schedule = match call.args {
         [_] => false,
         [_, option] if option.eq_ignore_ascii_case(b"schedule") => true,
@@ -316,6 +337,9 @@ fn bgsave(call: &mut Call<'_>) -> Answer {
 
 /// `BGREWRITEAOF`: also while no journal is kept, for a later start with `appendonly yes`.
 fn bgrewriteaof(call: &mut Call<'_>) -> Answer {
+    if let Some(error) = kept_by_raft(call.node) {
+        return error.into();
+    }
     let persist = &call.node.persist;
     match persist.begin(Job::Rewrite, call.node.clock.monotonic_us()) {
         Ok(()) => match in_background(call.node, Job::Rewrite) {
@@ -418,6 +442,9 @@ fn save_once(node: &Arc<Node>) -> io::Result<()> {
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties the data set and loads it again.
 pub(super) fn reload(call: &mut Call<'_>, options: &[&[u8]]) -> Answer {
+    if let Some(error) = kept_by_raft(call.node) {
+        return error.into();
+    }
     let (mut save, mut flush, mut merge) = (true, true, false);
     for option in options {
         match option.to_ascii_lowercase().as_slice() {
@@ -462,6 +489,9 @@ pub(super) fn reload(call: &mut Call<'_>, options: &[&[u8]]) -> Answer {
 
 /// `DEBUG LOADAOF`: syncs the journal, empties the data set and replays it.
 pub(super) fn loadaof(call: &mut Call<'_>) -> Answer {
+    if let Some(error) = kept_by_raft(call.node) {
+        return error.into();
+    }
     let node = call.node;
     let loaded = with_clients_refused(node, || {
         let records = node.persist.journal.is_on();

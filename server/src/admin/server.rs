@@ -81,11 +81,6 @@ fn monitor(call: &mut Call<'_>) -> Answer {
     Reply::Ok.into()
 }
 
-/// `READONLY`, `READWRITE`, `ASKING`, `CLUSTER …`
-fn cluster(_call: &mut Call<'_>) -> Answer {
-    CommandError::known("ERR This instance has cluster support disabled").into()
-}
-
 /// `MODULE LIST`: none.
 fn module(call: &mut Call<'_>) -> Answer {
     if call.args[1].eq_ignore_ascii_case(b"list") {
@@ -138,31 +133,6 @@ pub const ROWS: &[ServerCommand] = &[
             .flags(ADMIN)
             .doc("1.0.0", "", "", "Listens for all requests received by the server in real-time."),
         monitor,
-    ),
-    ServerCommand::new(
-        Command::server("readonly", 1, Group::Cluster)
-            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
-            .doc("3.0.0", "O(1)", "", "Enables read-only queries for a connection to a Redis Cluster replica node."),
-        cluster,
-    ),
-    ServerCommand::new(
-        Command::server("readwrite", 1, Group::Cluster)
-            .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
-            .doc("3.0.0", "O(1)", "", "Enables read-write queries for a connection to a Reids Cluster replica node."),
-        cluster,
-    ),
-    ServerCommand::new(
-        Command::server("asking", 1, Group::Cluster)
-            .flags(Flags::FAST)
-            .doc("3.0.0", "O(1)", "", "Signals that a cluster client is following an -ASK redirect."),
-        cluster,
-    ),
-    ServerCommand::new(
-        Command::server("cluster", -2, Group::Cluster)
-            .flags(Flags::STALE)
-            .doc("3.0.0", "Depends on subcommand.", "subcommand", "A container for Redis Cluster commands.")
-            .differs("not available outside a cluster"),
-        cluster,
     ),
     ServerCommand::new(
         Command::server("module", -2, Group::Server)

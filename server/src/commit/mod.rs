@@ -4,6 +4,8 @@
 //! context a proposal runs under. A journal or a Raft log will order them here, behind the same
 //! calls, without a handler noticing.
 
+pub mod raft;
+
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

@@ -279,6 +279,14 @@ settings! {
         port: u16 = "port",
         /// Pending connections the kernel keeps.
         tcp_backlog: u32 = "tcp-backlog",
+        /// Whether this node replicates through Raft.
+        raft: bool = "raft",
+        /// The port for other members, 0 for the clients' and 10,000.
+        raft_port: u16 = "raft-port",
+        /// A follower that hears nothing for so long stands for election.
+        raft_election_timeout_ms: u64 = "raft-election-timeout",
+        /// A snapshot is made when so many bytes came into the Raft log since the last one.
+        raft_snapshot_log_size: u64 = "raft-snapshot-log-size",
         /// Seconds between keep-alive probes, 0 for none.
         tcp_keepalive_s: u32 = "tcp-keepalive",
         /// Seconds after which an idle client is disconnected, 0 for never.
@@ -405,6 +413,10 @@ settings! {
         aclfile = "aclfile",
         /// `auto`, `no` or milliseconds.
         lock_quarantine = "lock-quarantine",
+        /// What members of a cluster prove to each other.
+        raft_secret = "raft-secret",
+        /// The host that other members are told; empty to go by the connection.
+        raft_announce = "raft-announce",
         /// Path of the Unix socket, empty for none.
         unixsocket = "unixsocket",
         /// Path of the file that holds our process id, empty for none.

@@ -77,6 +77,7 @@ pub const THEMES: &[&[Directive]] = &[
     SAVING,
     JOURNAL,
     REPLICATION,
+    RAFT,
     CLUSTER,
     TLS,
     DEFRAG,
@@ -296,6 +297,16 @@ const REPLICATION: &[Directive] = &[
         .alias("min-slaves-max-lag")
         .inert(NO_REPLICAS),
     Directive::one_of("propagation-error-behavior", ON_ERROR, "ignore").inert(NO_REPLICAS),
+];
+
+/// Ours: see the chapter on clusters in README.md.
+const RAFT: &[Directive] = &[
+    Directive::yes_no("raft", "no").immutable(),
+    Directive::int("raft-port", "0", 0, PORT).immutable(),
+    Directive::text("raft-secret", "").immutable().sensitive(),
+    Directive::text("raft-announce", "").immutable(),
+    Directive::int("raft-election-timeout", "150", 100, 60_000).immutable(),
+    Directive::size("raft-snapshot-log-size", "67108864", 65_536, ULONG).immutable(),
 ];
 
 const CLUSTER: &[Directive] = &[

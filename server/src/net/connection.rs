@@ -4,6 +4,8 @@
 //! replies wait to be sent (a client may send its whole pipeline before it reads), within the
 //! limits of the query and output buffers. A command that waits keeps what followed it aside.
 
+mod cluster;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -118,9 +120,17 @@ impl Connection {
         }
     }
 
+    /// Sets the session up as another node left it.
+    pub(super) fn resume(&mut self, set_up: impl FnOnce(&mut Session)) {
+        set_up(&mut self.session);
+    }
+
     /// Serves the client until it goes.
     pub async fn run(mut self) {
-        let end = self.serve().await;
+        let end = match self.node.raft().map(Arc::clone) {
+            Some(raft) => self.serve_in_cluster(&raft).await,
+            None => self.serve().await,
+        };
         if let Err(End::Failed(error)) = &end {
             tracing::debug!(client = self.session.client.id, %error, "connection failed");
         }
@@ -321,6 +331,10 @@ impl Connection {
                 let ended = self.wait_for_pause().await;
                 self.session.client.shown.paused.store(false, Relaxed);
                 return ended;
+            }
+            Waiting::Later(later) => {
+                let reply = self.waiting_for(later.0).await?;
+                self.reply(&reply);
             }
             Waiting::Sleep(duration, reply) => {
                 let until = Instant::now() + duration;

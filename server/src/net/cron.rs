@@ -36,7 +36,8 @@ pub async fn run(node: Arc<Node>) {
         }
         round += 1;
         node.observe.stats.sample(node.clock.monotonic_us());
-        if node.active_expire.load(Relaxed) {
+        // In a cluster the log alone removes keys: a member that was ahead would tell otherwise.
+        if node.active_expire.load(Relaxed) && node.log_time().is_none() {
             expire(&node).await;
         }
         crate::admin::persistence::tick(&node);

@@ -247,9 +247,16 @@ fn begin(
 }
 
 /// A client's place; given back however its task ends.
-struct Place {
+pub(super) struct Place {
     node: Arc<Node>,
     id: u64,
+}
+
+impl Place {
+    /// The place of a client that was admitted and added.
+    pub(super) fn new(node: &Arc<Node>, id: u64) -> Self {
+        Self { node: Arc::clone(node), id }
+    }
 }
 
 impl Drop for Place {

@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod cron;
 pub mod listener;
+pub mod members;
 mod stream;
 
 pub use stream::Stream;

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
@@ -91,13 +92,15 @@ fn announce(config: &Config) {
     }
 }
 
-fn filter_of(settings: &Settings) -> LevelFilter {
-    match settings.loglevel() {
-        LogLevel::Debug => LevelFilter::TRACE,
-        LogLevel::Verbose => LevelFilter::DEBUG,
-        LogLevel::Notice => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-    }
+fn filter_of(settings: &Settings) -> Targets {
+    // Raft's library tells of every retry; what an operator must know we say ourselves.
+    let (level, library) = match settings.loglevel() {
+        LogLevel::Debug => (LevelFilter::TRACE, LevelFilter::DEBUG),
+        LogLevel::Verbose => (LevelFilter::DEBUG, LevelFilter::WARN),
+        LogLevel::Notice => (LevelFilter::INFO, LevelFilter::ERROR),
+        LogLevel::Warning => (LevelFilter::WARN, LevelFilter::ERROR),
+    };
+    Targets::new().with_default(level).with_target("openraft", library)
 }
 
 enum Target {

@@ -23,11 +23,16 @@ use holdfast_engine::time::DbIndex;
 use super::lock_queue::{LockQueues, Queued, serving};
 use super::{Answer, deliver, rights, tally, waiting_for_keys};
 use crate::commit;
+use crate::commit::raft::batch::Items;
 use crate::node::Node;
 use crate::session::client::Unblock;
 use crate::session::{Client, Kill};
 
-type Key = (DbIndex, Vec<u8>);
+mod through_log;
+
+use through_log::ThroughLog;
+
+pub(super) type Key = (DbIndex, Vec<u8>);
 
 /// A waiting command.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ struct Waiter {
     keys: Vec<Key>,
     /// When it arrived, monotonic microseconds.
     arrived_us: u64,
+    /// In a cluster: its command is on its way through the log.
+    claimed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +67,8 @@ pub struct Blocked {
     count: AtomicUsize,
     inner: Mutex<Inner>,
     locks: LockQueues,
+    /// In a cluster.
+    through_log: ThroughLog,
 }
 
 impl Default for Blocked {
@@ -69,6 +78,7 @@ impl Default for Blocked {
             count: AtomicUsize::new(0),
             inner: Mutex::default(),
             locks: LockQueues::default(),
+            through_log: ThroughLog::default(),
         }
     }
 }
@@ -208,7 +218,16 @@ impl Blocked {
             let args = args.iter().map(|arg| arg.to_vec()).collect();
             inner.waiters.insert(
                 arrival,
-                Waiter { client, row, args, db, touch, keys: keys.clone(), arrived_us },
+                Waiter {
+                    client,
+                    row,
+                    args,
+                    db,
+                    touch,
+                    keys: keys.clone(),
+                    arrived_us,
+                    claimed: false,
+                },
             );
             self.count.fetch_add(1, SeqCst);
         }
@@ -263,6 +282,13 @@ impl Blocked {
         let (Some(release), "lock.acquire") = (release, row.name) else { return };
         let token = token.to_string();
         let args: [&[u8]; 4] = [b"LOCK.RELEASE", args[1], args[2], token.as_bytes()];
+        if let Some(raft) = node.raft() {
+            let mut items = Items::default();
+            items.command(db, Touch::Leaves, &args);
+            // Should it fail, the lock's time to live ends it.
+            drop(raft.submit(items));
+            return;
+        }
         let mut effects = Effects::new(deliver::wanted_events(node));
         let context = commit::context(db, node.now(), Touch::Leaves);
         node.engine.run(release, &args, context, &**node, &mut effects);
@@ -283,6 +309,10 @@ impl Blocked {
     /// ready by that.
     pub fn serve(&self, node: &Arc<Node>, ready: Vec<Key>) {
         if !self.any() {
+            return;
+        }
+        if node.raft().is_some() {
+            self.serve_through_log(node, ready);
             return;
         }
         let mut effects = Effects::new(deliver::wanted_events(node));

@@ -199,10 +199,10 @@ pub async fn run(node: Arc<Node>) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while *shutdown.borrow_and_update() == Shutdown::No {
-        let wait = queues.next_look().map(|at| at.ms_since(node.now()));
+        let wait = queues.next_look().map(|at| at.ms_since(node.proposal_time()));
         let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         let keys = tokio::select! {
-            () = tokio::time::sleep(wait.unwrap_or(SWEEP_EVERY)) => queues.due(node.now()),
+            () = tokio::time::sleep(wait.unwrap_or(SWEEP_EVERY)) => queues.due(node.proposal_time()),
             () = queues.sooner.notified() => continue,
             _ = sweep.tick() => {
                 lower_mark(&node);

@@ -4,6 +4,7 @@
 //! comes back as [`Flow::Wait`]. It must not know how replies are spelt on the wire.
 
 pub mod blocked;
+pub mod cluster;
 pub mod deliver;
 pub mod lock_queue;
 pub mod monitor;
@@ -12,6 +13,7 @@ pub mod rename;
 pub mod rights;
 pub mod rows;
 pub mod scripts;
+pub mod slots;
 pub mod table;
 pub mod tally;
 pub mod transaction;

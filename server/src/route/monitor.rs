@@ -41,7 +41,7 @@ impl Monitors {
     }
 
     /// Shows a client's command, with its database as it is now.
-    pub(super) fn show_client(&self, node: &Node, session: &Session, args: Args<'_>) {
+    pub(crate) fn show_client(&self, node: &Node, session: &Session, args: Args<'_>) {
         let client = &session.client;
         if client.is_unix {
             let from = format!("unix:{}", client.addr.trim_end_matches(":0"));

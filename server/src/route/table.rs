@@ -135,6 +135,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether the engine runs it, in whatever way.
+    #[must_use]
+    pub const fn is_of_engine(&self) -> bool {
+        matches!(self.run, Run::Engine | Run::Script)
+    }
+
     /// The entry of a subcommand, by name in any case.
     #[must_use]
     pub fn child(&self, name: &[u8]) -> Option<&Self> {

@@ -1,8 +1,18 @@
 //! What a command may wait for when it cannot answer at once.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use holdfast_engine::Reply;
+
+/// Work that ends with a reply.
+pub struct Later(pub Pin<Box<dyn Future<Output = Reply> + Send>>);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Later")
+    }
+}
 
 /// A reply that comes later; the connection waits without holding a thread.
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub enum Waiting {
         /// What a client gets that has waited in vain.
         reply: Reply,
     },
+    /// When this is done; the reply is what it comes to.
+    Later(Later),
     /// When CLIENT PAUSE has ended: then the command runs.
     Pause,
 }

@@ -77,6 +77,13 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Whether every command of the server is sent to it.
     pub monitor: bool,
+    /// Whether it reads what this node has, though it may be stale (READONLY).
+    pub readonly: bool,
+    /// Whether it knows Redis Cluster's ways: then it is told where the leader is (`MOVED`)
+    /// rather than passed on to it.
+    pub moves: bool,
+    /// How many nodes passed it on before it came to this one.
+    pub hops: u8,
     /// Close once what was answered is sent.
     pub closing: bool,
 }
@@ -102,6 +109,9 @@ impl Session {
             tracking: None,
             subscriptions,
             monitor: false,
+            readonly: false,
+            moves: false,
+            hops: 0,
             closing: false,
         };
         session.log_out(users);

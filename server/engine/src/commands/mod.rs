@@ -19,6 +19,8 @@ pub mod sorted_set;
 pub mod stream;
 pub mod string;
 
+pub use stream::read::would_wait;
+
 use crate::command::Command;
 
 /// Every row of the engine, family by family.

@@ -222,6 +222,7 @@ impl Run<'_> {
             followed: host.follows_scripts(),
             limited: host.limits_scripts(),
             published: false,
+            unordered: false,
             starts_again: false,
         };
         let result = with_vm(engine.keyspace().limits(), |vm| start(vm, &mut caller));
@@ -254,6 +255,8 @@ struct ScriptCaller<'a, 'k> {
     limited: bool,
     /// A message was published: the script can no longer start again unseen.
     published: bool,
+    /// It was told something that may come in another order on another node.
+    unordered: bool,
     /// It needs what it does not hold; nothing it still does counts.
     starts_again: bool,
 }
@@ -295,6 +298,13 @@ impl ScriptCaller<'_, '_> {
                 "ERR Write commands are not allowed from read-only scripts.",
             ));
         }
+        if row.is_write() && self.unordered && self.view.host().is_replica() {
+            return Err(CommandError::known(
+                "ERR Write commands are not allowed in a cluster after a command whose reply has \
+                 no order (KEYS, SCAN, RANDOMKEY, ...)",
+            ));
+        }
+        self.unordered |= row.flags.has(Flags::UNORDERED);
         if row.flags.has(Flags::DENYOOM)
             && !self.may_exceed_memory
             && !self.view.wrote()
@@ -361,7 +371,10 @@ impl ScriptCaller<'_, '_> {
     fn wait_to_widen(&mut self, row: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
         const TRIES: u32 = 2_000;
         let plan = self.engine.plan(row, args, self.view.db());
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        // A replica may not give up: the others would not.
+        while tries < TRIES || self.view.host().is_replica() {
+            tries += 1;
             // How long a thread waited decides nothing that is stored or answered.
             #[allow(clippy::disallowed_methods)]
             std::thread::sleep(std::time::Duration::from_micros(500));

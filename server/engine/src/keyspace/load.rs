@@ -103,6 +103,16 @@ impl Keyspace {
         Ok(effects)
     }
 
+    /// Whether nothing is here at `now`, and no token was ever given out.
+    #[must_use]
+    pub fn is_pristine(&self, now: UnixMillis) -> bool {
+        let locks = self.locks();
+        self.sizes(now).iter().all(|(_, size)| size.keys == 0)
+            && locks.token() == 0
+            && locks.lease_count() == 0
+            && self.libraries().counts().0 == 0
+    }
+
     /// A number that two keyspaces share if and only if they place keys alike: only between
     /// such do marks of deleted keys mean the same.
     #[must_use]

@@ -226,9 +226,9 @@ impl Keyspace {
         sizes
     }
 
-    /// A digest of every key, value, expiry and version, equal for two engines in one state:
-    /// the sum of the records' digests, so that order does not matter. Expired keys are left out,
-    /// for whether they still stand shows nowhere.
+    /// A digest of every key, value, expiry and version, of tokens, leases and libraries, equal for
+    /// two engines in one state: the sum of the records' digests, so that order does not matter.
+    /// Expired keys are left out, for whether they still stand shows nowhere.
     #[must_use]
     pub fn digest(&self, now: UnixMillis) -> u64 {
         self.sum_up(now, |db, record| {
@@ -248,6 +248,9 @@ impl Keyspace {
     fn sum_up(&self, now: UnixMillis, digest: impl Fn(u64, &Record) -> u64) -> u64 {
         let mut hasher = FixedState::with_seed(0).build_hasher();
         self.locks.digest(now, &mut hasher);
+        for library in self.libraries().iter() {
+            hasher.write(&library.code);
+        }
         let mut sum = hasher.finish();
         for (index, db) in self.dbs.iter().enumerate() {
             let Some(db) = db.get() else { continue };

@@ -46,6 +46,8 @@ pub struct Loaded {
     pub aux: Vec<(Vec<u8>, Vec<u8>)>,
     /// What could not be taken over, in words.
     pub lost: Vec<String>,
+    /// Whether it was written by a keyspace that places keys as this one does, marks included.
+    pub placed_alike: bool,
 }
 
 /// Why a file could not be read.
@@ -136,11 +138,10 @@ pub fn read<R: Read>(
         db: DbIndex(0),
         key: None,
         marks: Vec::new(),
-        same_placement: false,
     };
     match reader.run(&mut progress) {
         Ok(()) => {
-            if reader.same_placement {
+            if reader.loaded.placed_alike {
                 reader.marks.iter().for_each(|marks| keyspace.set_marks(marks));
             }
             Ok(reader.loaded)
@@ -177,7 +178,6 @@ struct Reader<'a, R> {
     /// The key being read.
     key: Option<Vec<u8>>,
     marks: Vec<Marks>,
-    same_placement: bool,
 }
 
 impl<R: Read> Reader<'_, R> {
@@ -301,7 +301,7 @@ impl<R: Read> Reader<'_, R> {
     fn aux(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), Failure> {
         match &name[..] {
             AUX_PLACEMENT => {
-                self.same_placement = value == self.keyspace.placement().to_le_bytes();
+                self.loaded.placed_alike = value == self.keyspace.placement().to_le_bytes();
             }
             AUX_MARKS => {
                 let (head, marks) = value

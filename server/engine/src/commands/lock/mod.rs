@@ -57,6 +57,22 @@ fn lock_in(record: &Record) -> Result<(Lock<'_>, UnixMillis), CommandError> {
     Ok((lock, record.expires_at().unwrap_or(UnixMillis(i64::MAX))))
 }
 
+/// Until when a record keeps every newcomer from a lock, as [`Engine::closed_until`] tells.
+///
+/// [`Engine::closed_until`]: crate::engine::Engine::closed_until
+pub(crate) fn closed_until(record: &Record, now: UnixMillis) -> Option<Option<UnixMillis>> {
+    match lock_in(record) {
+        // A plain key is a lock of somebody else's making.
+        Err(_) => Some(record.expires_at()),
+        Ok((Lock::Full(full), _)) => {
+            let alone = full.mode() == lock::Mode::Exclusive;
+            let until = full.next_change(now).filter(|until| alone && *until > now);
+            until.map(Some)
+        }
+        Ok((_, expires_at)) => Some(Some(expires_at)),
+    }
+}
+
 /// The lock at `key`, if there is one, and its record's expiry.
 fn find<'v>(
     view: &'v View<'_>,

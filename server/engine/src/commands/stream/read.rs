@@ -132,7 +132,7 @@ fn first_key(args: Args<'_>) -> Option<usize> {
 
 /// Whether a reader asks to wait, which scripts may not.
 #[must_use]
-pub(crate) fn would_wait(args: Args<'_>) -> bool {
+pub fn would_wait(args: Args<'_>) -> bool {
     let mut at = 1;
     while let Some(option) = args.get(at) {
         at += match *option {

@@ -1,0 +1,120 @@
+//! What the state machine needs of the node: its engine, and somebody to deliver effects to.
+
+use holdfast_engine::command::Command;
+use holdfast_engine::effects::{Audience, Effects, EventClass};
+use holdfast_engine::engine::Engine;
+use holdfast_engine::host::{Host, ScriptProgress};
+use holdfast_engine::time::DbIndex;
+use holdfast_engine::{CommandError, Reply};
+use tokio::net::TcpStream;
+
+use super::batch::Seen;
+
+/// The node, as the state machine sees it.
+pub trait Surroundings: Host + Send + Sync + 'static {
+    /// The data.
+    fn engine(&self) -> &Engine;
+
+    /// The classes of keyspace events that anyone on this node may see.
+    fn wanted_events(&self) -> EventClass;
+
+    /// Delivers what an entry did to the clients of this node, and empties it.
+    fn deliver(&self, effects: &mut Effects);
+
+    /// A script has held its thread for long: lets the thread's other tasks move elsewhere.
+    fn hand_over(&self);
+
+    /// Microseconds of a clock that is never set, from any origin.
+    fn monotonic_us(&self) -> u64;
+
+    /// Milliseconds since 1970.
+    fn wall_ms(&self) -> i64;
+
+    /// Instructions a script of a new proposal may execute.
+    fn instruction_limit(&self) -> u64;
+
+    /// This node led, and does no longer.
+    fn lost_leadership(&self);
+
+    /// Serves a client that another node passes on.
+    fn adopt(&self, stream: TcpStream, session: Vec<u8>);
+}
+
+/// The host of commands that are applied: nothing it says may differ between replicas.
+pub(crate) struct Replica<'a> {
+    pub(crate) node: &'a dyn Surroundings,
+    /// Instructions a script may execute, 0 for any number.
+    pub(crate) instruction_limit: u64,
+    /// Whether replies tell how many clients a message reached. Inside scripts and transactions
+    /// they do not: a script could write what it was told.
+    pub(crate) counts_receivers: bool,
+    /// What the leader saw when it proposed.
+    pub(crate) seen: Seen,
+}
+
+impl Host for Replica<'_> {
+    fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
+        if self.counts_receivers { self.node.receivers(audience, channel) } else { 0 }
+    }
+
+    fn has_blocked_clients(&self) -> bool {
+        // Decides only whether this node looks for waiting clients.
+        self.node.has_blocked_clients()
+    }
+
+    fn has_lock_waiters(&self) -> bool {
+        // As above.
+        self.node.has_lock_waiters()
+    }
+
+    fn is_lock_awaited(&self, _db: DbIndex, _key: &[u8]) -> bool {
+        self.seen.stands_behind
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.seen.is_full
+    }
+
+    fn is_replica(&self) -> bool {
+        true
+    }
+
+    fn script_progress(&self, progress: ScriptProgress) -> Result<(), CommandError> {
+        /// About ten milliseconds of work.
+        const LONG: u64 = 1_000_000;
+        if let ScriptProgress::Running { instructions, .. } = progress {
+            let limit = self.instruction_limit;
+            if limit > 0 && instructions > limit {
+                return Err(CommandError::new(format!(
+                    "ERR script exceeded lua-instruction-limit ({limit} instructions)"
+                )));
+            }
+            if instructions.is_multiple_of(LONG) {
+                self.node.hand_over();
+            }
+        }
+        Ok(())
+    }
+
+    fn script_log(&self, level: i64, text: &[u8]) {
+        self.node.script_log(level, text);
+    }
+
+    fn follows_scripts(&self) -> bool {
+        self.node.follows_scripts()
+    }
+
+    fn script_calls(&self, row: &Command, db: DbIndex, args: &[&[u8]]) {
+        self.node.script_calls(row, db, args);
+    }
+
+    fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
+        // What the server tells of itself differs from node to node; refusals do not.
+        match self.node.server_command(args)? {
+            refused @ Reply::Error(_) => Some(refused),
+            _ => Some(Reply::error(CommandError::known(
+                "ERR This Redis command is not allowed from script",
+            ))),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Serving clients that wait, in a cluster: each waiting command is proposed again.
+//!
+//! What becomes ready by that comes back to `serve` when it is applied. Keys of lists and the like
+//! are served one at a time, so that order holds between them; each lock has a turn of its own,
+//! and its queue is served from the head until one is not granted the lock. Nothing here is
+//! replicated state: a leader that steps down sends its waiters away, and they come again with
+//! the AGE they have reached.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use holdfast_engine::command::{Command, Group};
+use holdfast_engine::effects::Wait;
+use holdfast_engine::time::DbIndex;
+use holdfast_engine::{CommandError, Reply};
+
+use super::{Blocked, Key};
+use crate::commit::raft::batch::Items;
+use crate::commit::raft::{Outcome, Refusal};
+use crate::node::Node;
+use crate::route::tally;
+use crate::session::Kill;
+use crate::session::client::Unblock;
+
+/// What is known of those who serve.
+#[derive(Debug, Default)]
+pub(super) struct ThroughLog {
+    /// Turns of serving that have begun and ended; they end in the order in which they began.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    turned: tokio::sync::Notify,
+    /// Held by whoever serves other keys than locks.
+    serving: tokio::sync::Mutex<()>,
+    /// Locks whose queues are being served, and whether they were touched again meanwhile.
+    locks: Mutex<HashMap<Key, bool, RandomState>>,
+}
+
+/// A waiter whose command is about to be proposed.
+struct Claim {
+    arrival: u64,
+    row: &'static Command,
+    args: Vec<Vec<u8>>,
+    db: DbIndex,
+    items: Items,
+}
+
+/// What serving one waiter came to.
+enum Served {
+    /// It has its reply, or has gone.
+    Yes,
+    /// It waits on.
+    No(Option<Wait>),
+}
+
+impl Blocked {
+    /// As [`Blocked::serve`] in a cluster; returns at once.
+    pub(super) fn serve_through_log(&self, node: &Arc<Node>, ready: Vec<Key>) {
+        if node.raft().is_some_and(|raft| !raft.leads()) {
+            // Whoever began to wait when this node had just stepped down.
+            self.unblock_all();
+            return;
+        }
+        let others: Vec<Key> =
+            ready.iter().filter(|key| self.is_awaited_by_others(key)).cloned().collect();
+        for key in ready {
+            if self.locks.is_awaited(key.0, &key.1) && self.begins_turn(&key) {
+                let node = Arc::clone(node);
+                tokio::spawn(async move { node.blocked.serve_lock(&node, key).await });
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        self.through_log.begun.fetch_add(1, SeqCst);
+        let node = Arc::clone(node);
+        tokio::spawn(async move {
+            let serving = node.blocked.through_log.serving.lock().await;
+            node.blocked.serve_others(&node, others).await;
+            drop(serving);
+            node.blocked.through_log.ended.fetch_add(1, SeqCst);
+            node.blocked.through_log.turned.notify_waiters();
+        });
+    }
+
+    fn is_awaited_by_others(&self, key: &Key) -> bool {
+        let inner = self.inner();
+        inner.by_key.get(key).into_iter().flatten().any(|arrival| {
+            inner.waiters.get(arrival).is_some_and(|waiter| waiter.row.group != Group::Lock)
+        })
+    }
+
+    /// Waits until what was ready when it is called has been served, and what becomes ready by
+    /// that; but for locks, whose releases nobody waits for.
+    pub async fn served(&self) {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        /// Others may become ready all the time.
+        const CHAIN_LEN_MAX: usize = 8;
+        let all_ended = async {
+            for _ in 0..CHAIN_LEN_MAX {
+                let begun = self.through_log.begun.load(SeqCst);
+                if self.through_log.ended.load(SeqCst) >= begun {
+                    return;
+                }
+                self.turns_end(begun).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, all_ended).await;
+    }
+
+    /// Waits until so many turns have ended.
+    async fn turns_end(&self, count: u64) {
+        loop {
+            let turned = self.through_log.turned.notified();
+            if self.through_log.ended.load(SeqCst) >= count {
+                return;
+            }
+            turned.await;
+        }
+    }
+
+    async fn serve_others(&self, node: &Arc<Node>, ready: Vec<Key>) {
+        for key in ready {
+            let arrivals: Vec<u64> =
+                self.inner().by_key.get(&key).into_iter().flatten().copied().collect();
+            for arrival in arrivals {
+                let Some(group) = node.engine.group_of(key.0, &key.1, node.now()) else { break };
+                let Some(claim) = self.claim(arrival, Some(group)) else { continue };
+                self.propose(node, claim).await;
+            }
+        }
+    }
+
+    /// Whether nobody serves the lock's queue yet; whoever does looks again.
+    fn begins_turn(&self, key: &Key) -> bool {
+        let mut locks = self.through_log.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        match locks.entry(key.clone()) {
+            Entry::Occupied(mut turn) => {
+                turn.insert(true);
+                false
+            }
+            Entry::Vacant(turn) => {
+                turn.insert(false);
+                true
+            }
+        }
+    }
+
+    /// Whether a turn is over, for the lock was not touched since it began.
+    fn ends_turn(&self, key: &Key) -> bool {
+        let mut locks = self.through_log.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        match locks.get_mut(key) {
+            Some(again) if *again => {
+                *again = false;
+                false
+            }
+            _ => {
+                locks.remove(key);
+                true
+            }
+        }
+    }
+
+    async fn serve_lock(&self, node: &Arc<Node>, key: Key) {
+        loop {
+            self.serve_queue(node, &key).await;
+            if self.ends_turn(&key) {
+                return;
+            }
+        }
+    }
+
+    /// Serves a lock's queue from its head. Once the head cannot have the lock, nobody behind it
+    /// can: readers stand behind writers.
+    async fn serve_queue(&self, node: &Arc<Node>, key: &Key) {
+        let arrivals: Vec<u64> =
+            self.inner().by_key.get(key).into_iter().flatten().copied().collect();
+        for arrival in arrivals {
+            // Most who come find the lock taken: that costs no entry of the log.
+            if let Some(until) = node.engine.closed_until(key.0, &key.1, node.proposal_time()) {
+                self.locks.look_again(key, until);
+                return;
+            }
+            let Some(claim) = self.claim(arrival, None) else { continue };
+            if let Served::No(wait) = self.propose(node, claim).await {
+                self.locks.look_again(key, wait.and_then(|wait| wait.retry_at));
+                return;
+            }
+        }
+    }
+
+    /// Marks a waiter as being served and gives its proposal, if it waits for keys of this group;
+    /// those that wait for locks are asked for by no group, for they wait for a key to go.
+    fn claim(&self, arrival: u64, group: Option<Group>) -> Option<Claim> {
+        let mut inner = self.inner();
+        let waiter = inner.waiters.get_mut(&arrival)?;
+        let leaves = waiter.client.is_unblocked() || waiter.client.killed() != Kill::No;
+        if waiter.row.group != group.unwrap_or(Group::Lock) || waiter.claimed || leaves {
+            return None;
+        }
+        waiter.claimed = true;
+        let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
+        let mut items = Items::default();
+        items.command(waiter.db, waiter.touch, &args);
+        let (row, db, args) = (waiter.row, waiter.db, waiter.args.clone());
+        Some(Claim { arrival, row, args, db, items })
+    }
+
+    /// Proposes a waiting command, and lets the waiter go on with what it came to, or wait on.
+    async fn propose(&self, node: &Arc<Node>, claim: Claim) -> Served {
+        let Claim { arrival, row, args, db, items } = claim;
+        let Some(raft) = node.raft() else { return Served::Yes };
+        let outcome = raft.submit(items).await.unwrap_or(Err(Refusal::Unknown));
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let (reply, took_us) = match outcome {
+            Ok(outcomes) => match outcomes.into_iter().next() {
+                Some(Outcome::Reply { reply, took_us, .. }) => (reply, took_us),
+                Some(Outcome::Wait(wait)) => {
+                    self.unclaim(arrival);
+                    return Served::No(Some(wait));
+                }
+                Some(Outcome::Transaction(_)) | None => {
+                    self.unclaim(arrival);
+                    return Served::No(None);
+                }
+            },
+            Err(refusal) => (Reply::error(refusal.into()), 0),
+        };
+        let waiter = self.inner().remove(&self.locks, arrival);
+        let Some(waiter) = waiter else {
+            // It went meanwhile.
+            self.give_back(node, row, &args, db, &reply);
+            return Served::Yes;
+        };
+        self.count.fetch_sub(1, SeqCst);
+        tally::note_duration(node, &waiter.client, row, &args, took_us);
+        if row.group == Group::Lock && !reply.is_error() {
+            let now_us = node.clock.monotonic_us();
+            self.locks.count_served(now_us.saturating_sub(waiter.arrived_us));
+        }
+        waiter.client.unblock(Unblock::Served(reply, waiter.db));
+        Served::Yes
+    }
+
+    fn unclaim(&self, arrival: u64) {
+        if let Some(waiter) = self.inner().waiters.get_mut(&arrival) {
+            waiter.claimed = false;
+        }
+    }
+
+    /// Takes a client out of all queues, unless its command is on its way through the log; whether
+    /// it is out.
+    pub fn leave_unless_claimed(&self, client_id: u64) -> bool {
+        {
+            let inner = self.inner();
+            let arrival = inner.by_client.get(&client_id);
+            let waiter = arrival.and_then(|arrival| inner.waiters.get(arrival));
+            if waiter.is_some_and(|waiter| waiter.claimed) {
+                return false;
+            }
+        }
+        self.leave(client_id);
+        true
+    }
+
+    /// Ends every wait: this node no longer leads, and only a leader can serve.
+    pub fn unblock_all(&self) {
+        let mut inner = self.inner();
+        let waiting: Vec<u64> = inner
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| !waiter.claimed)
+            .map(|(arrival, _)| *arrival)
+            .collect();
+        for arrival in waiting {
+            if let Some(waiter) = inner.remove(&self.locks, arrival) {
+                self.count.fetch_sub(1, SeqCst);
+                let reply = Reply::error(CommandError::known(
+                    "UNBLOCKED force unblock from blocking operation, instance state changed \
+                     (master -> replica?)",
+                ));
+                waiter.client.unblock(Unblock::Served(reply, waiter.db));
+            }
+        }
+    }
+}
