@@ -14,16 +14,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use holdfast_engine::command::{Command, Group};
-use holdfast_engine::effects::Wait;
+use holdfast_engine::command::{Command, Group, Handler};
+use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 
-use super::{Blocked, Key};
+use super::{Blocked, Key, hears_of_loss};
 use crate::commit::raft::batch::Items;
 use crate::commit::raft::{Outcome, Refusal};
 use crate::node::Node;
-use crate::route::tally;
+use crate::route::{rights, tally};
 use crate::session::Kill;
 use crate::session::client::Unblock;
 
@@ -55,6 +55,15 @@ enum Served {
     Yes,
     /// It waits on.
     No(Option<Wait>),
+}
+
+/// For whom something may be done.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// Those that wait for a lock: for a key to go, whatever it holds.
+    Lock,
+    /// Those that wait for a key that holds something of this group, or nothing.
+    Key(Option<Group>),
 }
 
 impl Blocked {
@@ -128,10 +137,30 @@ impl Blocked {
             let arrivals: Vec<u64> =
                 self.inner().by_key.get(&key).into_iter().flatten().copied().collect();
             for arrival in arrivals {
-                let Some(group) = node.engine.group_of(key.0, &key.1, node.now()) else { break };
-                let Some(claim) = self.claim(arrival, Some(group)) else { continue };
+                if self.is_read(arrival) {
+                    self.serve_read(node, (arrival, &key));
+                    continue;
+                }
+                let group = node.engine.group_of(key.0, &key.1, node.now());
+                let Some(claim) = self.claim(node, arrival, Turn::Key(group)) else { continue };
                 self.propose(node, claim).await;
             }
+        }
+    }
+
+    fn is_read(&self, arrival: u64) -> bool {
+        let inner = self.inner();
+        let waiter = inner.waiters.get(&arrival);
+        waiter.is_some_and(|waiter| matches!(waiter.row.handler, Handler::Wait(_)))
+    }
+
+    /// Serves a waiting read from what is applied here. That is linearizable: what made the key
+    /// ready was committed, and applied, after the read began to wait.
+    fn serve_read(&self, node: &Arc<Node>, waiting: (u64, &Key)) {
+        let mut effects = Effects::new(EventClass::NONE);
+        let mut inner = self.inner();
+        if self.serve_one(node, &mut inner, waiting, &mut effects) {
+            self.count.fetch_sub(1, SeqCst);
         }
     }
 
@@ -185,7 +214,7 @@ impl Blocked {
                 self.locks.look_again(key, until);
                 return;
             }
-            let Some(claim) = self.claim(arrival, None) else { continue };
+            let Some(claim) = self.claim(node, arrival, Turn::Lock) else { continue };
             if let Served::No(wait) = self.propose(node, claim).await {
                 self.locks.look_again(key, wait.and_then(|wait| wait.retry_at));
                 return;
@@ -193,17 +222,27 @@ impl Blocked {
         }
     }
 
-    /// Marks a waiter as being served and gives its proposal, if it waits for keys of this group;
-    /// those that wait for locks are asked for by no group, for they wait for a key to go.
-    fn claim(&self, arrival: u64, group: Option<Group>) -> Option<Claim> {
+    /// Marks a waiter as being served and gives its proposal, if it is its turn.
+    fn claim(&self, node: &Node, arrival: u64, turn: Turn) -> Option<Claim> {
         let mut inner = self.inner();
         let waiter = inner.waiters.get_mut(&arrival)?;
         let leaves = waiter.client.is_unblocked() || waiter.client.killed() != Kill::No;
-        if waiter.row.group != group.unwrap_or(Group::Lock) || waiter.claimed || leaves {
+        let (is_lock, group) = (waiter.row.group == Group::Lock, waiter.row.group);
+        let is_its_turn = match turn {
+            Turn::Lock => is_lock,
+            Turn::Key(held) => !is_lock && (held == Some(group) || hears_of_loss(waiter.row)),
+        };
+        if !is_its_turn || waiter.claimed || leaves {
+            return None;
+        }
+        let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
+        if let Some(error) = rights::refuses_waiter(node, &waiter.client, &args) {
+            let waiter = inner.remove(&self.locks, arrival)?;
+            self.count.fetch_sub(1, SeqCst);
+            waiter.client.unblock(Unblock::Served(Reply::error(error), waiter.db));
             return None;
         }
         waiter.claimed = true;
-        let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let mut items = Items::default();
         items.command(waiter.db, waiter.touch, &args);
         let (row, db, args) = (waiter.row, waiter.db, waiter.args.clone());
