@@ -154,7 +154,7 @@ fn count_or_all(text: &[u8]) -> Result<usize, CommandError> {
 }
 
 fn id_reply(id: StreamId) -> Reply {
-    Reply::Bulk(id.to_string().into())
+    Reply::bulk(&id.text())
 }
 
 /// An entry: its id, its fields and values in turn.

@@ -1,5 +1,7 @@
 //! The id of an entry: a time and a number within it.
 
+use smallvec::SmallVec;
+
 /// Longest text of an id that is looked at, as in Redis.
 const TEXT_LEN_MAX: usize = 127;
 
@@ -56,6 +58,16 @@ impl StreamId {
             (ms, Some(b"*")) => number(ms),
             _ => None,
         }
+    }
+
+    /// As text; cheaper than by [`std::fmt::Display`], for every entry of a reply has one.
+    #[must_use]
+    pub fn text(self) -> SmallVec<[u8; 48]> {
+        let room = &mut itoa::Buffer::new();
+        let mut text = SmallVec::from_slice(room.format(self.ms).as_bytes());
+        text.push(b'-');
+        text.extend_from_slice(room.format(self.seq).as_bytes());
+        text
     }
 
     /// As sixteen bytes that sort as the ids do.

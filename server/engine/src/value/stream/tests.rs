@@ -159,6 +159,7 @@ proptest! {
     fn ids_are_read_as_they_are_written(ms in any::<u64>(), seq in any::<u64>()) {
         let id = StreamId::new(ms, seq);
         prop_assert_eq!(StreamId::parse(id.to_string().as_bytes(), 7), Some(id));
+        prop_assert_eq!(id.text().to_vec(), id.to_string().into_bytes());
         prop_assert_eq!(StreamId::from_bytes(id.to_bytes()), id);
         prop_assert_eq!(id.next().and_then(StreamId::previous).unwrap_or(id), id);
     }
