@@ -227,7 +227,7 @@ fn stats(node: &Node, out: &mut String) {
         "tracking_total_items": tracked_items,
         "tracking_total_prefixes": tracked_prefixes,
         "unexpected_error_replies": 0,
-        "total_error_replies": get(Counter::ErrorReplies),
+        "total_error_replies": node.observe.errors.total(),
         "total_reads_processed": get(Counter::ReadsProcessed),
         "total_writes_processed": get(Counter::WritesProcessed),
         "acl_access_denied_auth": get(Counter::AuthFailures),

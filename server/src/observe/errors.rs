@@ -13,11 +13,14 @@ pub const CODES_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub struct ErrorStats {
     codes: RwLock<BTreeMap<Box<str>, AtomicU64>>,
+    /// All of them, of whatever code.
+    total: AtomicU64,
 }
 
 impl ErrorStats {
     /// Counts an error reply. Codes beyond [`CODES_MAX`] are not counted by themselves.
     pub fn record(&self, error: &CommandError) {
+        self.total.fetch_add(1, Relaxed);
         let code = error.code();
         if let Some(count) = self.codes.read().get(code) {
             count.fetch_add(1, Relaxed);
@@ -27,6 +30,12 @@ impl ErrorStats {
         if codes.len() < CODES_MAX || codes.contains_key(code) {
             codes.entry(code.into()).or_default().fetch_add(1, Relaxed);
         }
+    }
+
+    /// How many error replies there were: `total_error_replies`.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Relaxed)
     }
 
     /// The lines of INFO errorstats, without line ends, in the order of the codes.
@@ -43,6 +52,7 @@ impl ErrorStats {
     /// CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.codes.write().clear();
+        self.total.store(0, Relaxed);
     }
 }
 
@@ -61,6 +71,7 @@ mod tests {
             stats.record(&CommandError::new(format!("MADEUP{n} by a script")));
         }
         assert_eq!(stats.info_lines().len(), CODES_MAX);
+        assert_eq!(stats.total(), 1_003);
         stats.reset();
         assert!(stats.info_lines().is_empty());
     }

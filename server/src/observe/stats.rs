@@ -46,8 +46,6 @@ counters! {
     EvictedKeys,
     /// `evicted_clients`
     EvictedClients,
-    /// `total_error_replies`
-    ErrorReplies,
     /// `total_reads_processed`: reads from sockets.
     ReadsProcessed,
     /// `total_writes_processed`: writes to sockets.
