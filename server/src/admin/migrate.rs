@@ -414,13 +414,14 @@ pub const ROWS: &[ServerCommand] = &[ServerCommand::new(
                 access: Access::Take,
             },
         ])
-        .flags(Flags::WRITE.with(Flags::DANGEROUS).with(Flags::MOVABLE_KEYS))
+        // Inside MULTI it would run after the data commands, not in its place among them.
+        .flags(Flags::WRITE.with(Flags::DANGEROUS).with(Flags::MOVABLE_KEYS).with(Flags::NO_MULTI))
         .doc(
             "2.6.0",
             "This command actually executes a DUMP+DEL in the source instance, and a RESTORE in the target instance. See the pages of these commands for time complexity. Also an O(N) data transfer between the two instances is performed.",
             "host port <key | \"\"> destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username password] [KEYS key [key ...]]",
             "Atomically transfers a key from one Redis instance to another.",
         )
-        .differs("not from scripts; a key that changes while it is sent is sent again"),
+        .differs("not inside MULTI nor from scripts; a key that changes while it is sent is sent again"),
     migrate,
 )];

@@ -71,6 +71,7 @@ mod tests {
             stats.record(&CommandError::new(format!("MADEUP{n} by a script")));
         }
         assert_eq!(stats.info_lines().len(), CODES_MAX);
+        assert_eq!(stats.total(), 1_003);
         stats.reset();
         assert!(stats.info_lines().is_empty() && stats.total() == 0);
     }
