@@ -377,10 +377,12 @@ where
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        // On disk before anything else happens: a snapshot that replaces what was here must not be
+        // found beside entries that contradict it.
+        let (done, written) = futures_channel();
         locked(&self.index).truncate_after(last);
-        // Whatever is appended after it stands behind it in the log, and a crash before that
-        // brings back entries that nobody was promised: no need to wait.
-        self.send(vec![Record::Truncate(last)], None)
+        self.send(vec![Record::Truncate(last)], Some(done))?;
+        written.await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {

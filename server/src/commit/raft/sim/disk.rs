@@ -194,8 +194,11 @@ impl RaftLogStorage<SimGroup> for Disk {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.record(Change::Truncate(last));
-        Ok(())
+        let len = self.record(Change::Truncate(last));
+        match self.sync(len).await {
+            true => Ok(()),
+            false => Err(io::Error::other("the node crashed")),
+        }
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {

@@ -22,7 +22,7 @@ pub(super) async fn run(world: Arc<World>) {
         SimRuntime::sleep(Duration::from_millis(pause)).await;
         world.note_leaders();
         let id = 1 + world.random.below(NODES);
-        match world.random.below(14) {
+        match world.random.below(16) {
             0 | 1 => isolate(&world, id),
             2 => one_way(&world, id),
             3 => split(&world),
@@ -47,6 +47,7 @@ pub(super) async fn run(world: Arc<World>) {
             }
             11 => change_members(&world),
             12 => transfer(&world),
+            13 | 14 => restart_others(&world).await,
             _ => {
                 let hours = world.random.below(5) as i64 - 2;
                 world.set_clock(id, hours * 3_600_000);
@@ -60,6 +61,17 @@ fn isolate(world: &World, id: NodeId) {
     for other in (1..=NODES).filter(|other| *other != id) {
         world.cut(id, other);
         world.cut(other, id);
+    }
+}
+
+/// The leader is cut off, and all others start anew: they have forgotten when they last heard of
+/// it, and elect another at once, while it may believe that it leads.
+async fn restart_others(world: &Arc<World>) {
+    let Some((leader, _)) = world.leader() else { return };
+    isolate(world, leader);
+    for id in (1..=NODES).filter(|id| *id != leader) {
+        world.crash(id).await;
+        world.start(id).await;
     }
 }
 
