@@ -220,3 +220,26 @@ fn a_file_is_taken_whole_or_not_at_all() {
     }
     std::fs::remove_dir_all(&dir).expect("ours");
 }
+
+#[test]
+fn rules_that_travel_make_the_same_user_without_its_passwords() {
+    for rules in [
+        "on >secret ~app:* %R~read:* +@all -flushall &news:*",
+        "~* allchannels +get +config|get -@dangerous",
+        "(~a:* +set) (%W~b:* &c +@write -del) resetchannels",
+        "on nopass +@all ~* &*",
+        "off",
+    ] {
+        let there = user(rules);
+        let told = there.rules();
+        assert!(!told.windows(1).any(|byte| byte == b"#"), "{rules}");
+        let here = User::from_rules(&told, users().catalogue()).expect("rules that were told");
+        assert_eq!(here.rules(), told, "{rules}");
+        for command in
+            ["get app:1", "set a:1 v", "set b:1 v", "del b:1", "publish news:1 m", "flushall"]
+        {
+            assert_eq!(may(&here, command), may(&there, command), "{rules}: {command}");
+        }
+    }
+    assert!(User::from_rules(b"u +nosuchcommand", users().catalogue()).is_none());
+}

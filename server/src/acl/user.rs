@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::password::{self, Hash};
 use super::selector::Need;
-use super::{Reading, RuleError, Selector};
+use super::{Catalogue, Reading, RuleError, Selector, merge_selectors};
 
 /// What a user may not do; with the place among the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,6 +247,31 @@ impl User {
         words.push(self.root.describe());
         words.extend(self.selectors.iter().map(|s| [b"(", &s.describe()[..], b")"].concat()));
         words.join(&b' ')
+    }
+}
+
+/// What a user may do, without who may log in as it: what a log of proposals may carry.
+impl User {
+    /// Its name and the rules of its selectors, with spaces between.
+    #[must_use]
+    pub fn rules(&self) -> Vec<u8> {
+        let mut words = vec![self.name.to_vec(), self.root.describe()];
+        words.extend(self.selectors.iter().map(|s| [b"(", &s.describe()[..], b")"].concat()));
+        words.join(&b' ')
+    }
+
+    /// The user that [`User::rules`] told of, whatever the settings of this node are; `None` if
+    /// this version does not know the rules.
+    #[must_use]
+    pub fn from_rules(rules: &[u8], catalogue: &Catalogue) -> Option<Self> {
+        let reading = Reading { catalogue, all_channels: false };
+        let mut words = rules.split(|byte| *byte == b' ');
+        let mut user = Self::new(words.next()?, &reading);
+        let words: Vec<&[u8]> = words.collect();
+        for rule in merge_selectors(&words).ok()? {
+            user.apply(&rule, &reading).ok()?;
+        }
+        Some(user)
     }
 }
 

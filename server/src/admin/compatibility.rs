@@ -65,7 +65,7 @@ expiry.
 - Who waits for a key or a lock is known to the leader alone: when it goes, those who wait are told `UNBLOCKED`, or
   their connections end. LOCK.INFO in scripts and transactions tells of nobody who waits. There is no quarantine.
 - Users are each node's own: make them the same on all. A client that is passed on is the user of that name on the
-  leader. Only users with all rights run scripts and functions. MIGRATE is refused.
+  leader. What its scripts were refused is not in ACL LOG. MIGRATE is refused.
 - `rename-command` is refused; the limits of encodings and of arguments are Redis's defaults; `databases` must be
   the same on all members.
 

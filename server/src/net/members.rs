@@ -1,24 +1,27 @@
 //! The node as its state machine sees it, the Raft port, and clients that other nodes pass on.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use holdfast_engine::Reply;
 use holdfast_engine::command::Command;
 use holdfast_engine::context::Touch;
 use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Host;
 use holdfast_engine::time::DbIndex;
+use holdfast_engine::{CommandError, Reply};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Stream;
 use super::connection::Connection;
 use super::listener::Place;
+use crate::acl::{User, Users};
 use crate::commit::raft::node::{Options, StartError};
 use crate::commit::raft::transport::handshake::Secret;
 use crate::commit::raft::transport::server;
@@ -27,8 +30,8 @@ use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
 use crate::observe::Counter;
 use crate::resp::Protocol;
-use crate::route::deliver;
 use crate::route::scripts::hold_thread;
+use crate::route::{deliver, rights};
 use crate::session::{Client, ReplyMode, Session};
 
 /// A script stops after so many instructions at the latest: every member runs it, one after the
@@ -41,55 +44,81 @@ const OFFER: Duration = Duration::from_micros(500);
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The node, as the state machine sees it.
-struct Here(Arc<Node>);
+struct Here {
+    node: Arc<Node>,
+    users: BoundUsers,
+}
+
+/// Users whose rules came with proposals, by these.
+#[derive(Default)]
+struct BoundUsers(Mutex<HashMap<Box<[u8]>, Arc<User>>>);
+
+impl BoundUsers {
+    /// The user of these rules; one that may do nothing, if they cannot be read.
+    fn get(&self, rules: &[u8], users: &Users) -> Arc<User> {
+        /// Rules that are kept read.
+        const KEPT_MAX: usize = 256;
+        let mut known = self.0.lock();
+        if let Some(user) = known.get(rules) {
+            return Arc::clone(user);
+        }
+        let user = User::from_rules(rules, users.catalogue());
+        let user = Arc::new(user.unwrap_or_else(|| User::new(b"unknown", &users.reading())));
+        if known.len() >= KEPT_MAX {
+            known.clear();
+        }
+        known.insert(rules.into(), Arc::clone(&user));
+        user
+    }
+}
 
 impl Host for Here {
     fn receivers(&self, audience: Audience, channel: &[u8]) -> i64 {
-        self.0.receivers(audience, channel)
+        self.node.receivers(audience, channel)
     }
 
     fn has_blocked_clients(&self) -> bool {
-        self.0.has_blocked_clients()
+        self.node.has_blocked_clients()
     }
 
     fn has_lock_waiters(&self) -> bool {
-        self.0.has_lock_waiters()
+        self.node.has_lock_waiters()
     }
 
     fn follows_scripts(&self) -> bool {
-        self.0.monitors.any()
+        self.node.monitors.any()
     }
 
     fn script_calls(&self, _row: &Command, db: DbIndex, args: &[&[u8]]) {
-        self.0.monitors.show_script(&self.0, db, args);
+        self.node.monitors.show_script(&self.node, db, args);
     }
 
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
-        self.0.server_command(args)
+        self.node.server_command(args)
     }
 
     fn script_log(&self, level: i64, text: &[u8]) {
-        self.0.script_log(level, text);
+        self.node.script_log(level, text);
     }
 }
 
 impl Surroundings for Here {
     fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.node.engine
     }
 
     fn wanted_events(&self) -> EventClass {
-        deliver::wanted_events(&self.0)
+        deliver::wanted_events(&self.node)
     }
 
     fn deliver(&self, effects: &mut Effects) {
-        self.0.changes.fetch_add(std::mem::take(&mut effects.changes), Relaxed);
+        self.node.changes.fetch_add(std::mem::take(&mut effects.changes), Relaxed);
         let expired = std::mem::take(&mut effects.expired_keys);
         if expired > 0 {
-            self.0.observe.stats.add(Counter::ExpiredKeys, expired);
+            self.node.observe.stats.add(Counter::ExpiredKeys, expired);
         }
         if !effects.is_quiet() {
-            deliver::deliver(&self.0, effects);
+            deliver::deliver(&self.node, effects);
         }
     }
 
@@ -98,26 +127,35 @@ impl Surroundings for Here {
     }
 
     fn monotonic_us(&self) -> u64 {
-        self.0.clock.monotonic_us()
+        self.node.clock.monotonic_us()
     }
 
     fn wall_ms(&self) -> i64 {
-        self.0.clock.now_ms() as i64
+        self.node.clock.now_ms() as i64
     }
 
     fn instruction_limit(&self) -> u64 {
-        match self.0.settings.lua_instruction_limit() {
+        match self.node.settings.lua_instruction_limit() {
             0 => INSTRUCTION_LIMIT_MAX,
             limit => limit.min(INSTRUCTION_LIMIT_MAX),
         }
     }
 
     fn lost_leadership(&self) {
-        self.0.blocked.unblock_all();
+        self.node.blocked.unblock_all();
+    }
+
+    fn rules_admit(&self, rules: &[u8], args: &[&[u8]]) -> Result<(), CommandError> {
+        rights::user_may_call(&self.users.get(rules, &self.node.acl), args)
+    }
+
+    fn rules_check(&self, rules: Option<&[u8]>, args: &[&[u8]]) -> Option<bool> {
+        let user = rules.map(|rules| self.users.get(rules, &self.node.acl));
+        rights::user_may(user.as_deref(), args)
     }
 
     fn adopt(&self, stream: TcpStream, session: Vec<u8>) {
-        if let Err(error) = adopt(&self.0, stream, &session) {
+        if let Err(error) = adopt(&self.node, stream, &session) {
             tracing::warn!("a client that another node passed on is not served: {error}");
         }
     }
@@ -168,7 +206,7 @@ pub async fn start(node: &Arc<Node>) -> Result<(), StartError> {
         databases: settings.databases(),
     };
     let listeners = bind(node, raft_port, &secret)?;
-    let here = Arc::new(Here(Arc::clone(node)));
+    let here = Arc::new(Here { node: Arc::clone(node), users: BoundUsers::default() });
     let raft = RaftNode::start(options, Arc::clone(applied), here).await?;
     node.set_raft(Arc::clone(&raft));
     for listener in listeners {

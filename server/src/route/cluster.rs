@@ -244,15 +244,12 @@ fn is_runnable(queue: &Queue) -> bool {
     !queue.failed && queue.commands.iter().any(of_engine)
 }
 
-/// Refuses the scripts of users whose rights are limited: every member runs them from the log, and
-/// users are each node's own.
-fn admit_script(session: &Session, entry: &Entry) -> Result<(), CommandError> {
-    if session.unrestricted || !matches!(entry.run, Run::Script) {
-        return Ok(());
-    }
-    Err(CommandError::known(
-        "NOPERM In a cluster scripts are run for users with all rights (~* &* +@all) only",
-    ))
+/// The rules that bound what a script may call: every member runs it from the log, and users are
+/// each node's own, so they go with it.
+#[must_use]
+pub fn bounds(session: &Session, entry: &Entry) -> Option<Vec<u8>> {
+    let is_bound = !session.unrestricted && matches!(entry.run, Run::Script);
+    is_bound.then(|| session.user.rules())
 }
 
 /// What RAFT.ONCE of a command that this session may run is to run; see [`tagged`].
@@ -272,7 +269,6 @@ where
     if !session.unrestricted {
         let entry = table().resolve(command)?;
         rights::check(node, session, entry, command)?;
-        admit_script(session, entry)?;
     }
     Ok((tag, command))
 }
@@ -305,9 +301,9 @@ pub fn propose(
     args: Args<'_>,
     items: &mut Items,
 ) -> Result<(), CommandError> {
-    admit_script(session, entry)?;
     let mut body = Vec::new();
     let args = with_body(node, entry, args, &mut body)?;
+    items.bind(bounds(session, entry));
     items.command(session.db, session.touch, &args);
     if matches!(entry.row.handler, Handler::Write(_) | Handler::Script(_)) {
         items.note(seen(node, [(session.db, entry.row, &args[..])]));
@@ -361,11 +357,10 @@ pub fn propose_queue(
     for command in queue.commands {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         let entry = table().resolve(&args)?;
-        if !session.unrestricted {
-            admit_script(session, entry)?;
-            if let Some(error) = rights::recheck(node, session, entry, &args) {
-                return Err(error);
-            }
+        if !session.unrestricted
+            && let Some(error) = rights::recheck(node, session, entry, &args)
+        {
+            return Err(error);
         }
         queued.push((entry, command));
     }
@@ -402,6 +397,7 @@ pub fn propose_queue(
         steps.iter().map(|(_, args)| args.iter().map(Vec::as_slice).collect()).collect();
     let steps: Vec<_> =
         steps.iter().zip(&borrowed).map(|((db, _), args)| (*db, args.as_slice())).collect();
+    items.bind(queued.iter().find_map(|(entry, _)| bounds(session, entry)));
     items.transaction(session.db, session.touch, &steps, &watches);
     let rows = queued.iter().filter(|(entry, _)| entry.is_of_engine());
     let commands = rows.zip(&steps).map(|((entry, _), (db, args))| (*db, entry.row, *args));
@@ -471,7 +467,9 @@ pub fn read(
     let context = Context { sequence: 0, ..context };
     scratch.effects.want(deliver::wanted_events(node));
     let began_ns = scratch.tally.now_ns(node);
-    let outcome = node.engine.run(entry.row, args, context, &**node, &mut scratch.effects);
+    let outcome = rights::as_user(&session.caller(), || {
+        node.engine.run(entry.row, args, context, &**node, &mut scratch.effects)
+    });
     let took_ns = scratch.tally.elapsed_ns(node, began_ns);
     scratch.tally.record(node, entry.id, took_ns, outcome.reply.is_error());
     note_duration(node, &session.client, entry.row, args, took_ns / 1000);

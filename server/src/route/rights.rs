@@ -237,11 +237,33 @@ pub(crate) fn script_may_call(node: &Node, args: Args<'_>) -> Result<(), Command
     judge(&user, entry, args).map_err(|refusal| match refusal {
         Refusal::Denied(denied) => {
             note(node, (&user, &client), Context::Lua, entry, args, denied);
-            let text = short_text(&user, entry, denied);
-            CommandError::new(format!("ERR ACL failure in script: {text}"))
+            in_script(&user, entry, denied)
         }
         Refusal::Sort(error) => error,
     })
+}
+
+/// As [`script_may_call`], for a user that came with a proposal. ACL LOG hears nothing of it: every
+/// member asks.
+pub(crate) fn user_may_call(user: &User, args: Args<'_>) -> Result<(), CommandError> {
+    let Some(entry) = entry_of(args) else { return Ok(()) };
+    if entry.row.flags.has(Flags::NOSCRIPT) || !entry.row.accepts(args.len()) {
+        return Ok(());
+    }
+    judge(user, entry, args).map_err(|refusal| match refusal {
+        Refusal::Denied(denied) => in_script(user, entry, denied),
+        Refusal::Sort(error) => error,
+    })
+}
+
+/// As [`acl_check`], for a user that came with a proposal; `None` for one who may do everything.
+pub(crate) fn user_may(user: Option<&User>, args: Args<'_>) -> Option<bool> {
+    let entry = entry_of(args)?;
+    Some(user.is_none_or(|user| user.check(entry.id, entry.row, args).is_ok()))
+}
+
+fn in_script(user: &User, entry: &Entry, denied: Denied) -> CommandError {
+    CommandError::new(format!("ERR ACL failure in script: {}", short_text(user, entry, denied)))
 }
 
 /// `redis.acl_check_cmd`: whether the caller may run a command; `None` if there is none.

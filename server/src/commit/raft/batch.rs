@@ -39,7 +39,9 @@ pub struct Header {
 const LEAVES: u8 = 1;
 const STANDS_BEHIND: u8 = 2;
 const IS_FULL: u8 = 4;
-const MANNERS: u8 = LEAVES | STANDS_BEHIND | IS_FULL;
+/// The rules of the user whose scripts these are follow.
+const BOUND: u8 = 8;
+const MANNERS: u8 = LEAVES | STANDS_BEHIND | IS_FULL | BOUND;
 
 /// What the leader saw when it proposed, and every member goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +59,8 @@ pub struct Items {
     count: usize,
     /// Where the manner of the last one is.
     manner_at: usize,
+    /// The rules that bound the next one.
+    rules: Option<Vec<u8>>,
 }
 
 /// One command of a transaction, with the database selected when its turn comes.
@@ -101,6 +105,16 @@ impl Items {
         self.bytes.extend_from_slice(&db.0.to_le_bytes());
         self.manner_at = self.bytes.len();
         self.bytes.push(if touch == Touch::Leaves { LEAVES } else { 0 });
+        if let Some(rules) = self.rules.take() {
+            self.bytes[self.manner_at] |= BOUND;
+            put_len(&mut self.bytes, rules.len());
+            self.bytes.extend_from_slice(&rules);
+        }
+    }
+
+    /// Bounds what the scripts of the next proposal may call, by the rules of a user.
+    pub fn bind(&mut self, rules: Option<Vec<u8>>) {
+        self.rules = rules;
     }
 
     /// Says of the last proposal what the leader saw.
@@ -215,6 +229,8 @@ pub struct Decoder<'a> {
     pub touch: Touch,
     /// What the leader saw when it proposed it.
     pub seen: Seen,
+    /// The rules that bound what its scripts may call.
+    pub rules: Option<&'a [u8]>,
 }
 
 impl<'a> Decoder<'a> {
@@ -239,7 +255,7 @@ impl<'a> Decoder<'a> {
             instruction_limit: word(17),
         };
         let (db, touch, seen) = (DbIndex(0), Touch::Counts, Seen::default());
-        let decoder = Self { rest, args: Vec::new(), db, touch, seen };
+        let decoder = Self { rest, args: Vec::new(), db, touch, seen, rules: None };
         Ok((header, decoder))
     }
 
@@ -306,6 +322,13 @@ impl<'a> Decoder<'a> {
         self.touch = if manner & LEAVES == 0 { Touch::Counts } else { Touch::Leaves };
         self.seen =
             Seen { stands_behind: manner & STANDS_BEHIND != 0, is_full: manner & IS_FULL != 0 };
+        self.rules = match manner & BOUND {
+            0 => None,
+            _ => {
+                let len = self.len()?;
+                Some(self.take(len)?)
+            }
+        };
         let item = match kind {
             COMMAND => {
                 self.command()?;
@@ -378,6 +401,7 @@ mod tests {
         items.script_load(b"return 1");
         items.script_flush();
         items.new_member();
+        items.bind(Some(b"alice ~a:* +get".to_vec()));
         items.once(DbIndex(0), Touch::Counts, (b"me", 9), &[b"incr", b"n"]);
         items.note(Seen { stands_behind: true, is_full: true });
         encode(HEADER, [&items].into_iter())
@@ -398,8 +422,9 @@ mod tests {
         assert_eq!(decoder.next(), Ok(Some(Item::ScriptLoad(b"return 1"))));
         assert_eq!(decoder.next(), Ok(Some(Item::ScriptFlush)));
         assert_eq!(decoder.next(), Ok(Some(Item::NewMember)));
-        assert_eq!(decoder.seen, Seen::default());
+        assert_eq!((decoder.seen, decoder.rules), (Seen::default(), None));
         assert_eq!(decoder.next(), Ok(Some(Item::Once((b"me", 9)))));
+        assert_eq!(decoder.rules, Some(&b"alice ~a:* +get"[..]));
         assert_eq!(decoder.seen, Seen { stands_behind: true, is_full: true });
         assert_eq!(decoder.touch, Touch::Counts);
         assert_eq!(decoder.args, [&b"incr"[..], b"n"]);

@@ -54,6 +54,8 @@ struct Run<'a> {
     ended_us: u64,
     /// What the leader saw when it made the proposal that runs.
     seen: Seen,
+    /// The rules that bound what its scripts may call.
+    rules: Option<&'a [u8]>,
     effects: &'a mut Effects,
 }
 
@@ -76,10 +78,11 @@ impl StateMachine {
         let ended_us = self.node.monotonic_us();
         let effects = &mut self.effects;
         let seen = Seen::default();
-        let mut run = Run { node: &*self.node, header, now, answers, ended_us, seen, effects };
+        let (node, rules) = (&*self.node, None);
+        let mut run = Run { node, header, now, answers, ended_us, seen, rules, effects };
         while let Some(item) = decoder.next()? {
             sequence += 1;
-            run.seen = decoder.seen;
+            (run.seen, run.rules) = (decoder.seen, decoder.rules);
             let context = run.context(decoder.db, decoder.touch, sequence);
             let outcome =
                 match item {
@@ -151,7 +154,8 @@ impl<'a> Run<'a> {
 
     fn host(&self, counts_receivers: bool) -> Replica<'a> {
         let instruction_limit = self.header.instruction_limit;
-        Replica { node: self.node, instruction_limit, counts_receivers, seen: self.seen }
+        let (node, seen, rules) = (self.node, self.seen, self.rules);
+        Replica { node, instruction_limit, counts_receivers, seen, rules }
     }
 
     /// Microseconds since a proposal began; only asked where somebody is told.

@@ -36,6 +36,23 @@ pub trait Surroundings: Host + Send + Sync + 'static {
     /// This node led, and does no longer.
     fn lost_leadership(&self);
 
+    /// Whether the user whose rules these are may run what its script calls. The same on every
+    /// member: only rules and arguments decide.
+    ///
+    /// # Errors
+    /// `ERR ACL failure in script: …`
+    fn rules_admit(&self, rules: &[u8], args: &[&[u8]]) -> Result<(), CommandError> {
+        let _ = (rules, args);
+        Ok(())
+    }
+
+    /// Whether the user may run a command; `None` if there is no such command. Without rules, who
+    /// may do everything.
+    fn rules_check(&self, rules: Option<&[u8]>, args: &[&[u8]]) -> Option<bool> {
+        let _ = (rules, args);
+        Some(true)
+    }
+
     /// Serves a client that another node passes on.
     fn adopt(&self, stream: TcpStream, session: Vec<u8>);
 }
@@ -50,6 +67,8 @@ pub(crate) struct Replica<'a> {
     pub(crate) counts_receivers: bool,
     /// What the leader saw when it proposed.
     pub(crate) seen: Seen,
+    /// The rules that bound what scripts may call.
+    pub(crate) rules: Option<&'a [u8]>,
 }
 
 impl Host for Replica<'_> {
@@ -106,6 +125,18 @@ impl Host for Replica<'_> {
 
     fn script_calls(&self, row: &Command, db: DbIndex, args: &[&[u8]]) {
         self.node.script_calls(row, db, args);
+    }
+
+    fn limits_scripts(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    fn script_may_call(&self, args: &[&[u8]]) -> Result<(), CommandError> {
+        self.rules.map_or(Ok(()), |rules| self.node.rules_admit(rules, args))
+    }
+
+    fn acl_check(&self, args: &[&[u8]]) -> Option<bool> {
+        self.node.rules_check(self.rules, args)
     }
 
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {

@@ -268,8 +268,12 @@ impl Connection {
             Kind::Once(entry) => match cluster::tagged_for(&self.node, &self.session, &args) {
                 Ok((tag, command_args)) => {
                     let (db, touch) = (self.session.db, self.session.touch);
+                    let tagged = route::table().resolve(command_args);
+                    if let Ok(tagged) = tagged {
+                        group.items.bind(cluster::bounds(&self.session, tagged));
+                    }
                     group.items.once(db, touch, tag, command_args);
-                    if let Ok(tagged) = route::table().resolve(command_args) {
+                    if let Ok(tagged) = tagged {
                         let step = (db, tagged.row, command_args);
                         group.items.note(cluster::seen(&self.node, [step]));
                     }
