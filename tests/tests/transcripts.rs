@@ -52,6 +52,7 @@ const DIFFERENT_IN_A_CLUSTER: &[(&str, &str, &str)] = &[
     ("zsets", "OBJECT ENCODING e2", "the same for all members"),
     ("sets", "CONFIG SET set-max", "the same for all members"),
     ("dump", "DEBUG POPULATE", "members change only through the log"),
+    ("migrate", "MIGRATE", "what it removes would not be in the log"),
     ("dump", "GET key:2", "not populated"),
     ("dump", "GET many:1", "not populated"),
     ("server", "INFO", "cluster_enabled is 1"),

@@ -13,6 +13,7 @@ use holdfast_engine::script::Sha;
 use holdfast_engine::time::{DbIndex, UnixMillis};
 use holdfast_engine::{CommandError, Reply};
 
+use super::rights::Heard;
 use super::slots::slot_of;
 use super::table::{Entry, Run, table};
 use super::tally::note_duration;
@@ -115,7 +116,8 @@ const ON_LEADER: &[&str] = &[
 /// What becomes of a command. One that is refused is local: running it tells why.
 #[must_use]
 pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Kind {
-    let Ok(entry) = super::check(node, session, args) else { return Kind::Local };
+    // Whoever is refused is told when it is run; ACL LOG hears of it then.
+    let Ok(entry) = super::check(node, session, args, Heard::No) else { return Kind::Local };
     if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
         return Kind::Local;
     }
@@ -268,7 +270,7 @@ where
     let (tag, command) = tagged(args)?;
     if !session.unrestricted {
         let entry = table().resolve(command)?;
-        rights::check(node, session, entry, command)?;
+        rights::check(node, session, entry, command, Heard::Yes)?;
     }
     Ok((tag, command))
 }
@@ -338,8 +340,23 @@ pub fn propose_script(entry: &Entry, args: Args<'_>, items: &mut Items) {
     }
 }
 
-/// The commands of a transaction that was proposed, to be answered in order.
-pub type Queued = Vec<(&'static Entry, Vec<Vec<u8>>)>;
+/// A command of a transaction that was proposed.
+#[derive(Debug)]
+pub struct QueuedCommand {
+    entry: &'static Entry,
+    args: Vec<Vec<u8>>,
+    /// Why its user may no longer run it: it is answered so, and the others run.
+    refused: Option<CommandError>,
+}
+
+impl QueuedCommand {
+    fn is_proposed(&self) -> bool {
+        self.refused.is_none() && self.entry.is_of_engine()
+    }
+}
+
+/// The commands of a transaction, to be answered in order.
+pub type Queued = Vec<QueuedCommand>;
 
 /// Appends the session's queue as a transaction, and takes it from the session.
 ///
@@ -357,14 +374,13 @@ pub fn propose_queue(
     for command in queue.commands {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         let entry = table().resolve(&args)?;
-        if !session.unrestricted
-            && let Some(error) = rights::recheck(node, session, entry, &args)
-        {
-            return Err(error);
-        }
-        queued.push((entry, command));
+        let refused = match session.unrestricted {
+            true => None,
+            false => rights::recheck(node, session, entry, &args),
+        };
+        queued.push(QueuedCommand { entry, args: command, refused });
     }
-    let writes = queued.iter().any(|(entry, _)| entry.row.flags.has(Flags::DENYOOM));
+    let writes = queued.iter().any(|queued| queued.entry.row.flags.has(Flags::DENYOOM));
     if writes && crate::memory::is_full(node) {
         return Err(CommandError::known(
             "EXECABORT Transaction discarded because of: OOM command not allowed when used \
@@ -374,8 +390,9 @@ pub fn propose_queue(
     let mut db = session.db;
     let mut steps = Vec::new();
     let mut bodies: Vec<Vec<u8>> = vec![Vec::new(); queued.len()];
-    for ((entry, command), body) in queued.iter().zip(&mut bodies) {
+    for (QueuedCommand { entry, args: command, refused }, body) in queued.iter().zip(&mut bodies) {
         match entry.run {
+            _ if refused.is_some() => {}
             Run::Engine | Run::Script => {
                 let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                 // A script that nobody knows fails in its place, as it does alone.
@@ -397,10 +414,10 @@ pub fn propose_queue(
         steps.iter().map(|(_, args)| args.iter().map(Vec::as_slice).collect()).collect();
     let steps: Vec<_> =
         steps.iter().zip(&borrowed).map(|((db, _), args)| (*db, args.as_slice())).collect();
-    items.bind(queued.iter().find_map(|(entry, _)| bounds(session, entry)));
+    items.bind(queued.iter().find_map(|queued| bounds(session, queued.entry)));
     items.transaction(session.db, session.touch, &steps, &watches);
-    let rows = queued.iter().filter(|(entry, _)| entry.is_of_engine());
-    let commands = rows.zip(&steps).map(|((entry, _), (db, args))| (*db, entry.row, *args));
+    let rows = queued.iter().filter(|queued| queued.is_proposed());
+    let commands = rows.zip(&steps).map(|(queued, (db, args))| (*db, queued.entry.row, *args));
     items.note(seen(node, commands));
     Ok(queued)
 }
@@ -417,8 +434,13 @@ pub fn finish_queue(
     let share_us = took_us / replies.len().max(1) as u64;
     let mut replies = replies.into_iter();
     let mut all = Vec::with_capacity(queued.len());
-    for (entry, command) in queued {
+    for QueuedCommand { entry, args: command, refused } in queued {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+        if let Some(error) = refused {
+            node.observe.errors.record(error);
+            all.push(Reply::error(error.clone()));
+            continue;
+        }
         match entry.run {
             Run::Engine | Run::Script => {
                 let Some(reply) = replies.next() else { break };

@@ -27,6 +27,7 @@ use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::engine::Outcome;
 use holdfast_engine::{CommandError, Reply};
 
+use rights::Heard;
 pub use table::{Answer, Call, Entry, Run, ServerCommand, table};
 pub use tally::Tally;
 pub use waiting::Waiting;
@@ -144,7 +145,7 @@ fn answer(
     args: Args<'_>,
     scratch: &mut Scratch,
 ) -> Result<Answer, CommandError> {
-    let entry = match check(node, session, args) {
+    let entry = match check(node, session, args, Heard::Yes) {
         Ok(entry) => entry,
         Err(error) => {
             if args[0].eq_ignore_ascii_case(b"exec") {
@@ -261,11 +262,12 @@ fn check(
     node: &Arc<Node>,
     session: &Session,
     args: Args<'_>,
+    heard: Heard,
 ) -> Result<&'static Entry, CommandError> {
     let entry = table().resolve(args)?;
     let flags = entry.row.flags;
     if !session.unrestricted {
-        rights::check(node, session, entry, args)?;
+        rights::check(node, session, entry, args, heard)?;
     }
     if session.in_subscriber_mode() && !flags.has(Flags::IN_SUBSCRIBER_MODE) {
         return Err(CommandError::new(format!(

@@ -20,6 +20,15 @@ thread_local! {
     static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
 }
 
+/// Whether ACL LOG and the statistics hear of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// They do.
+    Yes,
+    /// It is only asked what would become of the command.
+    No,
+}
+
 /// Refuses what an unknown or restricted user may not do.
 #[cold]
 pub(super) fn check(
@@ -27,6 +36,7 @@ pub(super) fn check(
     session: &Session,
     entry: &Entry,
     args: Args<'_>,
+    heard: Heard,
 ) -> Result<(), CommandError> {
     let flags = entry.row.flags;
     if flags.has(Flags::NO_AUTH) {
@@ -42,7 +52,9 @@ pub(super) fn check(
     let context = if session.queue.is_some() { Context::Multi } else { Context::TopLevel };
     judge(&session.user, entry, args).map_err(|denied| match denied {
         Refusal::Denied(denied) => {
-            note(node, (&session.user, &session.client), context, entry, args, denied);
+            if heard == Heard::Yes {
+                note(node, (&session.user, &session.client), context, entry, args, denied);
+            }
             CommandError::new(format!("NOPERM {}", short_text(&session.user, entry, denied)))
         }
         Refusal::Sort(error) => error,

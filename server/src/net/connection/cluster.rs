@@ -161,6 +161,7 @@ impl Connection {
                 self.parse_all();
             }
             let Some(command) = self.aside.pop_front() else { return Next::Idle };
+            self.session.refresh_user(&self.node.acl);
             if self.session.closing {
                 self.aside.clear();
                 return Next::Idle;

@@ -137,11 +137,13 @@ impl Blocked {
             let arrivals: Vec<u64> =
                 self.inner().by_key.get(&key).into_iter().flatten().copied().collect();
             for arrival in arrivals {
+                let group = node.engine.group_of(key.0, &key.1, node.now());
                 if self.is_read(arrival) {
-                    self.serve_read(node, (arrival, &key));
+                    if group == Some(Group::Stream) {
+                        self.serve_read(node, (arrival, &key));
+                    }
                     continue;
                 }
-                let group = node.engine.group_of(key.0, &key.1, node.now());
                 let Some(claim) = self.claim(node, arrival, Turn::Key(group)) else { continue };
                 self.propose(node, claim).await;
             }
