@@ -37,6 +37,8 @@ expiry.
   no form that DUMP could give. In RDB files locks stand in fields that Redis reads over.
 - `XINFO STREAM` counts as radix-tree-nodes the blocks of entries and the root of their tree. DUMP writes streams
   as Redis 7.0 does, without the time at which a consumer was last given anything; files keep it.
+- The time at which a consumer was last seen is kept, but is no change: it is not journaled and fails no WATCH.
+  Reading a consumer's history again is a change, for it raises delivery counts.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
 - ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots,
   the journal or a replicated log. There is one category more, `@lock`. SORT's patterns are refused when the
