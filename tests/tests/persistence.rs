@@ -262,6 +262,7 @@ struct Told {
 fn write_until_it_dies(mut c: Client, id: usize, mut told: Told, stop: &AtomicBool) -> Told {
     const WAIT: Duration = Duration::from_secs(10);
     let int = |received| match received {
+        Received::Reply(reply) if reply.is_error("ERR The server is shutting down") => None,
         Received::Reply(reply) => Some(reply.int()),
         _ => None,
     };

@@ -47,16 +47,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// A port that is free, as is the one 10,000 above it, which a node of a cluster takes for Raft.
+/// Both stay below the ports that systems give to outgoing connections.
 fn free_port() -> u16 {
     let _ = NEXT_PORT.compare_exchange(
         0,
-        21_000 + u16::try_from(std::process::id() % 400).unwrap() * 20,
+        12_000 + u16::try_from(std::process::id() % 400).unwrap() * 20,
         Ordering::SeqCst,
         Ordering::SeqCst,
     );
     loop {
         let port = NEXT_PORT.fetch_add(1, Ordering::SeqCst);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }

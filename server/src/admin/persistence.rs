@@ -13,10 +13,10 @@ use holdfast_engine::{CommandError, Reply};
 
 use super::server::timeout;
 use crate::node::Node;
-use crate::persist::Job;
 use crate::persist::journal::{OnFailure, Stage, Target};
 use crate::persist::rdb::{Expired, ReadOptions};
 use crate::persist::save::Checksum;
+use crate::persist::{Job, JobEnd};
 use crate::route::{Answer, Call, ServerCommand, Waiting, deliver};
 
 /// After a save that failed the next one is tried so much later.
@@ -77,7 +77,7 @@ fn save_now(node: &Node, job: Job, after: After) -> io::Result<()> {
         }
     });
     let now_us = node.clock.monotonic_us();
-    node.persist.finish(job, saved.is_ok(), now_us, node.clock.now_ms() / 1000);
+    node.persist.finish(job, JobEnd::from(&saved), now_us, node.clock.now_ms() / 1000);
     node.persist.update_refusal(&node.engine);
     match saved {
         Ok(written) => {
@@ -99,7 +99,7 @@ fn rewrite_now(node: &Node) {
         node.persist.write_journal(&node.engine, node)
     };
     let now_us = node.clock.monotonic_us();
-    node.persist.finish(Job::Rewrite, rewritten.is_ok(), now_us, node.clock.now_ms() / 1000);
+    node.persist.finish(Job::Rewrite, JobEnd::from(&rewritten), now_us, node.clock.now_ms() / 1000);
     match rewritten {
         Ok(written) => tracing::info!(
             "the journal was rewritten: {} keys, {} bytes",
@@ -120,7 +120,7 @@ fn in_background(node: &Arc<Node>, job: Job) -> io::Result<()> {
         });
     spawned.map(drop).inspect_err(|error| {
         let now_us = node.clock.monotonic_us();
-        node.persist.finish(job, false, now_us, node.clock.now_ms() / 1000);
+        node.persist.finish(job, JobEnd::Failed, now_us, node.clock.now_ms() / 1000);
         tracing::warn!("no thread could be started for a snapshot: {error}");
     })
 }
@@ -218,7 +218,7 @@ fn switch_journal(node: &Arc<Node>, on: bool) -> Result<(), String> {
         .map_err(|_| "a snapshot is being written; try again when it is done".to_owned())?;
     let started = blocking(|| node.persist.start_journal(&node.engine, &**node, on_failure(node)));
     let now_us = node.clock.monotonic_us();
-    node.persist.finish(Job::Rewrite, started.is_ok(), now_us, node.clock.now_ms() / 1000);
+    node.persist.finish(Job::Rewrite, JobEnd::from(&started), now_us, node.clock.now_ms() / 1000);
     started.map(drop).map_err(|error| format!("the journal could not be started: {error}"))
 }
 

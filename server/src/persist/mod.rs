@@ -15,6 +15,7 @@ pub mod rdb;
 pub mod rewrite;
 pub mod save;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -37,6 +38,27 @@ pub enum Job {
     BackgroundSave,
     /// BGREWRITEAOF.
     Rewrite,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Its file is in place.
+    Done,
+    /// A shutdown came; that says nothing about the disk, and changes must not be refused for it.
+    GivenUp,
+    /// The file could not be written.
+    Failed,
+}
+
+impl<T> From<&io::Result<T>> for JobEnd {
+    fn from(result: &io::Result<T>) -> Self {
+        match result {
+            Ok(_) => Self::Done,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Self::GivenUp,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 /// What INFO persistence tells.
@@ -242,7 +264,8 @@ impl Persist {
     }
 
     /// Gives the place back and notes how the job ended.
-    pub fn finish(&self, job: Job, ok: bool, now_us: u64, now_unix_s: u64) {
+    pub fn finish(&self, job: Job, end: JobEnd, now_us: u64, now_unix_s: u64) {
+        let ok = end == JobEnd::Done;
         let mut report = self.report.lock();
         let began_us = report.running.take().map_or(now_us, |(_, since)| since);
         let took_s = (now_us.saturating_sub(began_us) / 1_000_000) as i64;
@@ -252,7 +275,7 @@ impl Persist {
                     report.last_save_s = now_unix_s;
                     report.saves += 1;
                 }
-                if job == Job::BackgroundSave {
+                if job == Job::BackgroundSave && end != JobEnd::GivenUp {
                     report.last_save_ok = ok;
                     report.last_save_took_s = took_s;
                 } else if ok {
@@ -260,7 +283,11 @@ impl Persist {
                 }
             }
             Job::Rewrite => {
-                report.rewrite_failures = if ok { 0 } else { report.rewrite_failures + 1 };
+                report.rewrite_failures = match end {
+                    JobEnd::Done => 0,
+                    JobEnd::GivenUp => report.rewrite_failures,
+                    JobEnd::Failed => report.rewrite_failures + 1,
+                };
                 report.last_rewrite_took_s = took_s;
                 report.rewrites += u64::from(ok);
             }
