@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Received};
 use crate::server::{Kind, free_port};
-use crate::slow_disk;
 use crate::wire::Reply;
+use crate::{power, slow_disk};
 
 /// What is waited for, an election or a start, takes far less.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,11 +30,13 @@ pub struct Place {
     pub prefix: Vec<String>,
     /// Whether its disk can be told to dawdle, see [`crate::slow_disk`].
     pub dawdles: bool,
+    /// Whether its power can fail, see [`crate::power`].
+    pub loses: bool,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { host: Ipv4Addr::LOCALHOST, prefix: Vec::new(), dawdles: false }
+        Self { host: Ipv4Addr::LOCALHOST, prefix: Vec::new(), dawdles: false, loses: false }
     }
 }
 
@@ -72,9 +74,12 @@ impl Node {
         let name = format!("holdfast-cluster-{}-{serial}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir).expect("a directory for the node");
-        let environment = match place.dawdles {
-            true => slow_disk::environment(&dir).expect("a disk that can dawdle"),
-            false => Vec::new(),
+        let environment = if place.loses {
+            power::environment(&dir).expect("power that can fail")
+        } else if place.dawdles {
+            slow_disk::environment(&dir).expect("a disk that can dawdle")
+        } else {
+            Vec::new()
         };
         let mut node = Self {
             port: free_port(),
@@ -184,6 +189,16 @@ impl Node {
         }
     }
 
+    /// Ends the process, and takes back what it has not synced; how many writes that were.
+    ///
+    /// # Panics
+    /// Unless its place says that it can lose.
+    pub fn fail_power(&mut self) -> usize {
+        assert!(self.place.loses, "a node whose writes are noted");
+        self.kill();
+        power::fail(&self.dir)
+    }
+
     /// Ends the process with SIGTERM; its exit code.
     ///
     /// # Panics
@@ -245,6 +260,7 @@ impl Drop for Node {
             }
         }
         let _ = fs::remove_dir_all(&self.dir);
+        power::clean(&self.dir);
     }
 }
 

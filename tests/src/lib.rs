@@ -12,6 +12,7 @@ pub mod client;
 pub mod cluster;
 pub mod history;
 pub mod netns;
+pub mod power;
 pub mod server;
 pub mod slow_disk;
 pub mod torture;
