@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use holdfast::commit::raft::transport::frame::Connection;
@@ -22,19 +22,20 @@ const TIME: Duration = Duration::from_millis(900);
 
 /// A place whose power can fail; `None`, said aloud, where that cannot be had.
 fn place() -> Option<Place> {
+    static WORKS: OnceLock<Result<(), String>> = OnceLock::new();
     if !is_available(Kind::Ours) {
         return None;
     }
-    let probe = std::env::temp_dir().join(format!("holdfast-power-{}", std::process::id()));
-    let works = power::environment(&probe);
-    power::clean(&probe);
-    match works {
-        Ok(_) => Some(Place { loses: true, ..Place::default() }),
-        Err(why) => {
-            skip_loudly(&format!("power failures: {why}"));
-            None
-        }
+    let works = WORKS.get_or_init(|| {
+        let probe = std::env::temp_dir().join(format!("holdfast-power-{}", std::process::id()));
+        let works = power::environment(&probe).map(drop);
+        power::clean(&probe);
+        works
+    });
+    if let Err(why) = works {
+        skip_loudly(&format!("power failures: {why}"));
     }
+    works.as_ref().ok().map(|()| Place { loses: true, ..Place::default() })
 }
 
 /// Writes numbered keys until the server is gone; those that were acknowledged.
