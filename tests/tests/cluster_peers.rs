@@ -110,6 +110,32 @@ async fn strangers_are_refused_with_words() {
 }
 
 #[tokio::test]
+async fn garbage_from_strangers_changes_nothing() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let mut cluster = Cluster::new(3, &[]);
+    let before = Before::new(&mut cluster);
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..60_usize {
+        let mut bytes = vec![0; 1 << (round % 14)];
+        for byte in &mut bytes {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (noise >> 56) as u8;
+        }
+        if round % 3 == 0 {
+            bytes.fill(0xff);
+        }
+        let addr = raft_addr(&cluster.nodes[before.leader]);
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
+        assert_eq!(until_closed(stream).await, b"", "told nothing");
+    }
+    before.is_unchanged(&mut cluster);
+}
+
+#[tokio::test]
 async fn members_that_send_nonsense_are_hung_up_on() {
     if !is_available(Kind::Ours) {
         return;
