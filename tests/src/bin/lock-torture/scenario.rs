@@ -83,10 +83,10 @@ pub(crate) fn forgetful_servers(rig: &mut Rig) -> Vec<String> {
         return vec![format!("{resource} was never taken")];
     }
     for index in 0..rig.node_count() {
-        rig.crash(index);
+        rig.host(index).crash();
     }
     for index in 0..rig.node_count() {
-        if let Err(error) = rig.start_again(index, false) {
+        if let Err(error) = rig.host(index).start_again() {
             return vec![error];
         }
     }
@@ -96,6 +96,42 @@ pub(crate) fn forgetful_servers(rig: &mut Rig) -> Vec<String> {
             Vec::new()
         }
         Err(error) => vec![error],
+    }
+}
+
+/// All servers lose their disks while somebody holds a lock, and come back empty: their operator has them
+/// wait, and begin with greater tokens, which the mutant leaves out; then they give tokens a second time.
+pub(crate) fn emptied_servers(rig: &mut Rig) -> Vec<String> {
+    rig.count("staged: all servers restarted empty under a holder");
+    match empty_under_a_holder(rig, "fenced:emptied") {
+        Ok(()) => Vec::new(),
+        Err(error) => vec![format!("emptied servers: {error}")],
+    }
+}
+
+fn empty_under_a_holder(rig: &mut Rig, resource: &str) -> Result<(), String> {
+    // So that counters which begin anew are behind.
+    for host in rig.hosts() {
+        let mut client = host.client()?;
+        for _ in 0..20 {
+            client.line("LOCK.ACQUIRE counted owner 60000");
+            client.line("LOCK.RELEASE counted owner");
+        }
+    }
+    let first = rig.start_worker(Some((resource, rig.plan.ttl_ms * 3 / 4)))?;
+    if !rig.wait_for(SOON, move |e| e.client == first && e.token().is_some()) {
+        return Err(format!("{resource} was never taken"));
+    }
+    for index in 0..rig.node_count() {
+        rig.lose_disk(index);
+    }
+    for index in 0..rig.node_count() {
+        rig.host(index).start_again()?;
+    }
+    let second = rig.start_worker(Some((resource, 0)))?;
+    match rig.wait_for(SOON, move |e| e.client == second && matches!(e.what, What::Releases)) {
+        true => Ok(()),
+        false => Err(format!("nobody could follow the holder of {resource}")),
     }
 }
 
@@ -125,7 +161,7 @@ fn repeat(rig: &mut Rig) -> Result<(), String> {
     if !silent {
         return Err("the reply was not lost".to_owned());
     }
-    let mut again = Client::connect(rig.server(0).addr()).map_err(text)?;
+    let mut again = rig.host(0).client()?;
     let info = again.line("LOCK.INFO repeated");
     let (first, second) = (again.cmd(&acquire), again.cmd(&acquire));
     if first != second {
