@@ -132,6 +132,9 @@ fn run(plan: &Plan, runtime: &tokio::runtime::Runtime) -> ExitCode {
         if plan.servers != host::Servers::Raft {
             violations.extend(scenario::emptied_servers(&mut rig));
         }
+        if rig.can_disturb() {
+            violations.extend(scenario::restarted_an_hour_ahead(&mut rig));
+        }
         violations.extend(nemesis::run(&mut rig, Duration::from_secs(plan.seconds)));
     }
     violations.extend(rig.end());

@@ -59,6 +59,7 @@ const FAULTS: &[Fault] = &[
     fault("connections cut", Needs::Links, cut_connections),
     fault("wall clock of a server 1 h off", Needs::Preload, set_clock_of_server),
     fault("wall clock of half the clients 1 h off", Needs::Preload, set_clock_of_clients),
+    fault("kill -9, wall clock 1 h off at the restart", Needs::Preload, restart_at_another_time),
     fault("fsync stalls of 5 s", Needs::Preload, stall_syncs),
     fault("power cut: unsynced writes lost, tails torn", Needs::Journal, cut_power),
 ];
@@ -308,18 +309,41 @@ fn set_clock_of_clients(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
+/// Of any number of servers, all of them perhaps; their clocks are put right while they run.
+fn restart_at_another_time(rig: &mut Rig) -> Result<(), String> {
+    let (count, shift) = (rig.node_count(), any_shift(rig));
+    let places = any_places(rig);
+    for at in places.clone() {
+        rig.host(at % count).crash();
+    }
+    for at in places.clone() {
+        rig.host(at % count).set_wall_clock(shift);
+        rig.host(at % count).start_again()?;
+    }
+    for_a_while(rig, 600, 2500);
+    for at in places {
+        rig.host(at % count).set_wall_clock(0);
+    }
+    for_a_while(rig, 300, 1200);
+    Ok(())
+}
+
+/// Any number of servers, by numbers that count on beyond the last.
+fn any_places(rig: &mut Rig) -> std::ops::Range<usize> {
+    let first = any_server(rig);
+    first..first + 1 + any_server(rig)
+}
+
 /// On any number of servers, all of them perhaps.
 fn stall_syncs(rig: &mut Rig) -> Result<(), String> {
     const STALL_MS: u64 = 5_000;
-    let (count, first) = (rig.node_count(), any_server(rig));
-    let stalled = 1 + rig.draw.below(count as u64) as usize;
-    let places = (0..stalled).map(|at| (first + at) % count);
+    let (count, places) = (rig.node_count(), any_places(rig));
     for at in places.clone() {
-        rig.host(at).dawdle(STALL_MS);
+        rig.host(at % count).dawdle(STALL_MS);
     }
     for_a_while(rig, STALL_MS, STALL_MS + 500);
     for at in places {
-        rig.host(at).dawdle(0);
+        rig.host(at % count).dawdle(0);
     }
     Ok(())
 }

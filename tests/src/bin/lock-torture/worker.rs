@@ -139,6 +139,8 @@ impl Worker {
         };
         let think_ms = match self.orders.once {
             true => self.orders.think_ms,
+            // Some hold it for most of its time, so that much can happen to it meanwhile.
+            false if self.draw.below(12) == 0 => self.orders.ttl_ms * 3 / 4,
             false => self.draw.between(0, self.orders.think_ms),
         };
         tokio::time::sleep(Duration::from_millis(think_ms)).await;
