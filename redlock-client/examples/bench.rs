@@ -1,7 +1,8 @@
 //! How many locks a second, and how long one takes: `bench SECONDS TASKS URL…`.
 //!
 //! Each task acquires and releases a lock of its own, over and over. Prints locks per second, and p50 and
-//! p99 of an acquisition in microseconds. `scripts/bench-locks` sets it side by side with others.
+//! p99 of an acquisition in microseconds. All on one thread if THREADS=1 is set. `scripts/bench-locks`
+//! sets it side by side with others.
 #![allow(clippy::print_stdout, reason = "what it is for")]
 
 use std::time::{Duration, Instant};
@@ -9,8 +10,16 @@ use std::time::{Duration, Instant};
 use redlock_client::{Error, RedLock};
 use tokio::task::JoinSet;
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
+fn main() -> Result<(), Error> {
+    let mut runtime = match std::env::var("THREADS").as_deref() {
+        Ok("1") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build();
+    runtime.map_err(|e| Error::Config(format!("no runtime: {e}")))?.block_on(bench())
+}
+
+async fn bench() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [seconds, tasks, urls @ ..] = args.as_slice() else {
         println!("usage: bench SECONDS TASKS URL…");

@@ -65,6 +65,8 @@ fn a_lock_goes_from_one_to_the_next_in_order() {
         let second = token(&oldest.read());
         println!("handed over after {:?}", began.elapsed());
         assert!(second > first);
+        // The next one's command follows a release into the log; one that comes to nothing opens nothing.
+        assert_eq!(oldest.line("LOCK.RELEASE k d 1").int(), 0);
         says_nothing(&mut next);
         assert_eq!(oldest.line("LOCK.RELEASE k d").int(), 1);
         let third = token(&next.read());

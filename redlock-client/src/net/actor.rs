@@ -190,6 +190,8 @@ impl Actor {
                 request = self.queue.recv(), if queue_open => match request {
                     Some(request) => {
                         self.submit(request, Form::Digest, &mut output);
+                        // Whoever is ready to run may have more to send: one write for all.
+                        tokio::task::yield_now().await;
                         for _ in 1..BATCH_MAX {
                             let Ok(request) = self.queue.try_recv() else { break };
                             self.submit(request, Form::Digest, &mut output);

@@ -491,8 +491,8 @@ impl Engine {
         if places.is_empty() { Plan::Nothing } else { Plan::Some(places) }
     }
 
-    /// Runs `look` on the record of a live key, without counting as a use.
-    fn look_at<T>(
+    /// Runs `look` on the record of a live key, without counting as a use; `None` if there is none.
+    pub fn look_at<T>(
         &self,
         db: DbIndex,
         key: &[u8],
@@ -548,18 +548,6 @@ impl Engine {
         let plan = self.plan(row, args, context.db);
         let view = View::lock(&self.keyspace, &plan, LockMode::Read, context, &Alone).ok()?;
         commands::stream::read::settle(&view, args)
-    }
-
-    /// Until when nobody can be granted a lock on `key` unless something touches it; the inner `None`
-    /// is for ever. `None` if it may be open, which only trying tells.
-    #[must_use]
-    pub fn closed_until(
-        &self,
-        db: DbIndex,
-        key: &[u8],
-        now: UnixMillis,
-    ) -> Option<Option<UnixMillis>> {
-        self.look_at(db, key, now, |record| commands::lock::closed_until(record, now))?
     }
 
     /// The versions of keys, for WATCH; read under one lock.

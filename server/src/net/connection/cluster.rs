@@ -336,6 +336,13 @@ impl Connection {
     async fn settle(&mut self, raft: &Arc<RaftNode>, group: Group) -> Result<(), End> {
         if group.writes {
             let told = raft.submit(group.items);
+            for slot in &group.slots {
+                if let Slot::One(entry, command) = slot
+                    && entry.row.name == "lock.release"
+                {
+                    self.node.blocked.follow_release(&self.node, self.session.db, command);
+                }
+            }
             let outcomes =
                 if self.hears_of_itself() { told.await } else { self.waiting_for(told).await? };
             let outcomes = outcomes.unwrap_or(Err(Refusal::Unknown));

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use holdfast_engine::command::{Command, Group, Handler};
+use holdfast_engine::commands::lock;
 use holdfast_engine::effects::{Effects, EventClass, Wait};
+use holdfast_engine::raw::Record;
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
+use tokio::sync::oneshot;
 
 use super::{Blocked, Key, hears_of_loss};
 use crate::commit::raft::batch::Items;
@@ -48,6 +51,9 @@ struct Claim {
     db: DbIndex,
     items: Items,
 }
+
+/// What a proposal comes to, once it has.
+type Told = oneshot::Receiver<Result<Vec<Outcome>, Refusal>>;
 
 /// What serving one waiter came to.
 enum Served {
@@ -212,7 +218,9 @@ impl Blocked {
             self.inner().by_key.get(key).into_iter().flatten().copied().collect();
         for arrival in arrivals {
             // Most who come find the lock taken: that costs no entry of the log.
-            if let Some(until) = node.engine.closed_until(key.0, &key.1, node.proposal_time()) {
+            let now = node.proposal_time();
+            let closed = |record: &Record| lock::closed_until(record, now);
+            if let Some(until) = node.engine.look_at(key.0, &key.1, now, closed).flatten() {
                 self.locks.look_again(key, until);
                 return;
             }
@@ -222,6 +230,33 @@ impl Blocked {
                 return;
             }
         }
+    }
+
+    /// Proposes the command of the head of a lock's queue right behind the release that was just
+    /// submitted: what would else take two rounds through the log, one after the other, takes one.
+    /// Should the release come to nothing, the head waits on.
+    pub fn follow_release(&self, node: &Arc<Node>, db: DbIndex, args: &[Vec<u8>]) {
+        let [_, key, owner, ..] = args else { return };
+        if !self.locks.is_awaited(db, key) {
+            return;
+        }
+        let key: Key = (db, key.clone());
+        let now = node.proposal_time();
+        let may_open = |record: &Record| lock::may_open(record, owner, now);
+        if node.engine.look_at(db, &key.1, now, may_open) != Some(true) || !self.begins_turn(&key) {
+            return;
+        }
+        let arrivals: Vec<u64> =
+            self.inner().by_key.get(&key).into_iter().flatten().copied().collect();
+        let claim = arrivals.into_iter().find_map(|arrival| self.claim(node, arrival, Turn::Lock));
+        let proposed = claim.and_then(|claim| self.submit(node, claim));
+        let node = Arc::clone(node);
+        tokio::spawn(async move {
+            if let Some((claim, told)) = proposed {
+                node.blocked.conclude(&node, claim, told).await;
+            }
+            node.blocked.serve_lock(&node, key).await;
+        });
     }
 
     /// Marks a waiter as being served and gives its proposal, if it is its turn.
@@ -253,9 +288,21 @@ impl Blocked {
 
     /// Proposes a waiting command, and lets the waiter go on with what it came to, or wait on.
     async fn propose(&self, node: &Arc<Node>, claim: Claim) -> Served {
-        let Claim { arrival, row, args, db, items } = claim;
-        let Some(raft) = node.raft() else { return Served::Yes };
-        let outcome = raft.submit(items).await.unwrap_or(Err(Refusal::Unknown));
+        match self.submit(node, claim) {
+            Some((claim, told)) => self.conclude(node, claim, told).await,
+            None => Served::Yes,
+        }
+    }
+
+    fn submit(&self, node: &Node, mut claim: Claim) -> Option<(Claim, Told)> {
+        let told = node.raft()?.submit(std::mem::take(&mut claim.items));
+        Some((claim, told))
+    }
+
+    /// Lets a waiter go on with what its command came to, or wait on.
+    async fn conclude(&self, node: &Arc<Node>, claim: Claim, told: Told) -> Served {
+        let Claim { arrival, row, args, db, .. } = claim;
+        let outcome = told.await.unwrap_or(Err(Refusal::Unknown));
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         let (reply, took_us) = match outcome {
             Ok(outcomes) => match outcomes.into_iter().next() {

@@ -9,8 +9,15 @@ use std::time::{Duration, Instant};
 
 use rslock::{LockError, LockManager};
 
-#[tokio::main]
-async fn main() {
+fn main() {
+    let mut runtime = match std::env::var("THREADS").as_deref() {
+        Ok("1") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build().expect("a runtime").block_on(run());
+}
+
+async fn run() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args[0].as_str() {
         "check" => check(&manager(&args[1..])).await,

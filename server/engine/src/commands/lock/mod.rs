@@ -57,10 +57,10 @@ fn lock_in(record: &Record) -> Result<(Lock<'_>, UnixMillis), CommandError> {
     Ok((lock, record.expires_at().unwrap_or(UnixMillis(i64::MAX))))
 }
 
-/// Until when a record keeps every newcomer from a lock, as [`Engine::closed_until`] tells.
-///
-/// [`Engine::closed_until`]: crate::engine::Engine::closed_until
-pub(crate) fn closed_until(record: &Record, now: UnixMillis) -> Option<Option<UnixMillis>> {
+/// Until when a record keeps every newcomer from a lock, unless something touches it; the inner
+/// `None` is for ever. `None` if it may be open, which only trying tells.
+#[must_use]
+pub fn closed_until(record: &Record, now: UnixMillis) -> Option<Option<UnixMillis>> {
     match lock_in(record) {
         // A plain key is a lock of somebody else's making.
         Err(_) => Some(record.expires_at()),
@@ -71,6 +71,15 @@ pub(crate) fn closed_until(record: &Record, now: UnixMillis) -> Option<Option<Un
         }
         Ok((_, expires_at)) => Some(Some(expires_at)),
     }
+}
+
+/// Whether somebody who waits may be granted the lock once `owner` has released it.
+#[must_use]
+pub fn may_open(record: &Record, owner: &[u8], now: UnixMillis) -> bool {
+    let Ok((lock, ends_at)) = lock_in(record) else { return false };
+    let permits = matches!(lock.mode(), lock::Mode::Permits { .. });
+    lock.find(owner, ends_at, now).is_some()
+        && (permits || lock.holders(ends_at, now).nth(1).is_none())
 }
 
 /// The lock at `key`, if there is one, and its record's expiry.
