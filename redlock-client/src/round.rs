@@ -129,15 +129,17 @@ impl Tally {
             .zip(labels)
             .filter_map(|(outcome, label)| {
                 let cause = match outcome.as_ref()? {
-                    Ok(Answer::Done | Answer::Granted(_)) => return None,
-                    Ok(Answer::Missing | Answer::Foreign | Answer::Seen(_)) => NodeCause::NotHeld,
+                    Ok(Answer::Done | Answer::Granted(_) | Answer::Seen(_)) => return None,
+                    Ok(Answer::Missing | Answer::Foreign) => NodeCause::NotHeld,
                     Ok(Answer::Quarantined(left)) => NodeCause::Quarantined(*left),
                     Err(cause) => cause.clone(),
                 };
                 Some(NodeFailure { node: (*label).to_owned(), cause })
             })
             .collect();
-        Error::Unreachable { answered: self.done(), quorum: self.quorum(), failures }
+        let seen = self.outcomes.iter().flatten().filter(|o| matches!(o, Ok(Answer::Seen(_))));
+        let answered = self.done() + seen.count();
+        Error::Unreachable { answered, quorum: self.quorum(), failures }
     }
 }
 

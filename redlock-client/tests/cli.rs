@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::server::{Server, binaries};
-use common::{BOUND, LONG, eventually, eventually_async};
+use common::server::{Server, binaries, nowhere, ours};
+use common::{BOUND, LONG, eventually};
 use redlock_client::{RedLock, Retry};
 use tokio::process::Command;
 
@@ -32,18 +32,6 @@ async fn output(servers: &[Server], args: &[&str]) -> (Option<i32>, String, Stri
             .unwrap()
             .unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-async fn nowhere(servers: &[Server], key: &str) {
-    eventually_async(&format!("{key} is on no server"), async || {
-        for server in servers {
-            if server.holds(key).await {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -202,11 +190,7 @@ async fn paused_client(servers: &[Server], is_checked: bool) -> (Register, bool)
 
 #[tokio::test]
 async fn a_paused_client_loses_a_write_unless_tokens_are_checked() {
-    let Some((_, binary)) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")
-    else {
-        return;
-    };
-    let servers = Server::many(&binary, 3).await;
+    let Some(servers) = ours(3).await else { return };
     let (register, accepted) = paused_client(&servers, false).await;
     assert!(accepted && register.value == "late", "the control must lose the successor's write");
     let (register, accepted) = paused_client(&servers, true).await;

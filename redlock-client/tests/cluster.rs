@@ -5,12 +5,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::server::{Server, binaries};
+use common::server::{Server, binaries, our_binary};
 use common::{BOUND, LONG, eventually_async};
 use redlock_client::{Error, Guarantee, RedLock, Retry};
 
 async fn cluster() -> Option<Vec<Server>> {
-    let (_, binary) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")?;
+    let binary = our_binary()?;
     let mut servers = Vec::new();
     for _ in 0..3 {
         servers.push(Server::start(&binary, &["--raft", "yes"]).await);

@@ -8,16 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::server::{Server, binaries};
+use common::server::{Server, nowhere, our_binary, ours};
 use common::{BOUND, LONG, eventually_async};
 use redlock_client::{Builder, Error, Guarantee, RedLock, Retry};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-
-async fn ours(count: usize) -> Option<Vec<Server>> {
-    let (_, binary) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")?;
-    Some(Server::many(&binary, count).await)
-}
 
 fn client(servers: &[Server]) -> Builder {
     RedLock::builder()
@@ -34,18 +29,6 @@ fn quick(servers: &[Server]) -> RedLock {
         .retry(Retry::forever(Duration::from_millis(20)))
         .build()
         .unwrap()
-}
-
-async fn nowhere(servers: &[Server], key: &str) {
-    eventually_async(&format!("{key} is on no server"), async || {
-        for server in servers {
-            if server.holds(key).await {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -320,10 +303,7 @@ async fn a_node_that_forgot_its_locks_does_not_make_a_second_majority() {
 
 #[tokio::test]
 async fn locks_can_be_had_soon_after_a_majority_is_back() {
-    let Some((_, binary)) = binaries().into_iter().find(|(name, _)| *name == "holdfast-server")
-    else {
-        return;
-    };
+    let Some(binary) = our_binary() else { return };
     let mut servers = Vec::new();
     for _ in 0..3 {
         servers.push(Server::start(&binary, &["--lock-quarantine", "no"]).await);

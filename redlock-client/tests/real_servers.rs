@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::server::{Server, binaries};
+use common::server::{Server, binaries, everywhere, nowhere};
 use common::{BOUND, LONG, eventually_async};
 use redlock_client::{Builder, Error, RedLock, Retry};
 
@@ -26,30 +26,6 @@ fn insistent(servers: &[Server]) -> RedLock {
         .retry(Retry::forever(Duration::from_millis(20)))
         .build()
         .unwrap()
-}
-
-async fn nowhere(servers: &[Server], key: &str) {
-    eventually_async(&format!("{key} is on no server"), async || {
-        for server in servers {
-            if server.holds(key).await {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
-}
-
-async fn everywhere(servers: &[Server], key: &str) {
-    eventually_async(&format!("{key} is on every server"), async || {
-        for server in servers {
-            if !server.holds(key).await {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 //! It starts at wall time, advances with `CLOCK_BOOTTIME` (which counts suspended time and is
 //! never set) and slews toward wall time by at most [`SLEW_PPM_MAX`]. So a jump of the wall
 //! clock neither frees a lock early nor keeps one for hours: an offset of one second is made up
-//! in about half an hour; to take over a larger correction at once, restart the server.
-//! Relative TTLs are durations on this clock; EXPIREAT compares with it unconverted.
+//! in about half an hour. A server with a journal goes on with its clock when it starts again in the
+//! same boot, see [`kept`]. Relative TTLs are durations on this clock; EXPIREAT compares with it unconverted.
 //!
 //! [`SlewClock`] is the arithmetic, fed with readings; [`Clock`] reads the clocks of this
 //! machine. Between readings, 10 ms apart, it extrapolates with the CPU's time stamp
@@ -12,8 +12,12 @@
 //!
 //! Invariant: what `now_ms` returns never decreases, across all threads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+pub mod kept;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kept::Moment;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -112,13 +116,20 @@ impl Clock {
     /// A clock that starts at wall time.
     #[must_use]
     pub fn new() -> Self {
+        Self::going_on_from(None)
+    }
+
+    /// A clock that goes on from where another of this boot was; without one it starts at wall time.
+    #[must_use]
+    pub fn going_on_from(last: Option<Moment>) -> Self {
         let counter = quanta::Clock::new();
         let origin = counter.raw();
         let (_, boot, wall) = readings(|| counter.delta_as_nanos(origin, counter.raw()));
+        let begin = last.map_or((boot, wall), |last| (last.boot_ns, last.clock_ns));
         let clock = Self {
             counter,
             origin,
-            slew: Mutex::new(SlewClock::new(boot, wall)),
+            slew: Mutex::new(SlewClock::new(begin.0, begin.1)),
             base_ns: AtomicU64::new(0),
             refreshed_ns: AtomicU64::new(0),
             last_ms: Padded(AtomicU64::new(0)),
@@ -152,6 +163,14 @@ impl Clock {
     #[must_use]
     pub fn monotonic_ns(&self) -> u64 {
         self.counted_ns()
+    }
+
+    /// Where this clock is.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let _ = self.refresh();
+        let (slew, boot_ns) = (self.slew.lock(), boot_ns());
+        Moment { boot_ns, clock_ns: slew.at(boot_ns) }
     }
 
     /// How far wall time is ahead of this clock, in milliseconds; for INFO and for a warning.
@@ -213,9 +232,13 @@ fn boot_ns() -> i64 {
     time.tv_sec * SECOND_NS + time.tv_nsec
 }
 
+/// By the C library, not by rustix: there tests can set the clock of one process.
 fn wall_ns() -> i64 {
-    let time = clock_gettime(ClockId::Realtime);
-    time.tv_sec * SECOND_NS + time.tv_nsec
+    let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => ns(since),
+        Err(before) => -ns(before.duration()),
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +304,17 @@ mod tests {
             }
             assert!(offset < 1_000_000, "{offset} ns left");
         }
+    }
+
+    #[test]
+    fn it_goes_on_where_another_was_whatever_wall_time_says() {
+        let hour_ahead = Clock::new().moment();
+        let hour_ahead = Moment { clock_ns: hour_ahead.clock_ns + HOUR_NS, ..hour_ahead };
+        let clock = Clock::going_on_from(Some(hour_ahead));
+        let offset_ms = clock.wall_offset_ms();
+        assert!((offset_ms + HOUR_NS / 1_000_000).abs() < 1_000, "{offset_ms}");
+        let next = Clock::going_on_from(Some(clock.moment()));
+        assert!((next.wall_offset_ms() - offset_ms).abs() < 100);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use holdfast_engine::{CommandError, Reply};
 use tokio::sync::watch;
 
 use crate::acl::{Catalogue, Users};
-use crate::clock::Clock;
+use crate::clock::{Clock, kept};
 use crate::commit::raft::RaftNode;
 use crate::commit::raft::applied::Applied;
 use crate::commit::raft::identity::Identity;
@@ -44,6 +44,9 @@ pub enum Shutdown {
     /// As soon as replies are sent.
     Requested,
 }
+
+/// A clock that is further off wall time when the server starts is worth a warning.
+const CLOCK_OFFSET_TOLD_MS: i64 = 1_000;
 
 /// Everything that connections share.
 #[derive(Debug)]
@@ -108,7 +111,9 @@ impl Node {
         let settings = Arc::clone(config.settings());
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
-        let clock = Clock::new();
+        // The clock of a cluster is in its log.
+        let last = if settings.raft() { None } else { kept::read(&settings.dir()) };
+        let clock = Clock::going_on_from(last);
         let log_time = settings.raft().then(Arc::default);
         let hash_seed = match &log_time {
             // Members must keep their keys in one order; what fails here is told at the start.
@@ -246,6 +251,18 @@ impl Node {
             }
             Ok(())
         });
+        self.keep_clock();
+        let offset_ms = self.clock.wall_offset_ms();
+        if offset_ms.abs() >= CLOCK_OFFSET_TOLD_MS {
+            tracing::warn!(
+                "The server's clock goes on from the last run's, and is {} ms {} wall time. To begin \
+                 at wall time, stop the server and delete holdfast-clock in {}: locks held then \
+                 end early or late by as much",
+                offset_ms.abs(),
+                if offset_ms > 0 { "behind" } else { "ahead of" },
+                dir.display()
+            );
+        }
         if left_ms > 0 {
             tracing::warn!(
                 "Locks granted before the restart may still be held: none is granted for \
@@ -255,12 +272,28 @@ impl Node {
         Ok(())
     }
 
+    /// Writes down where the clock is, if a journal has times by it; to be called now and then.
+    pub fn keep_clock(&self) {
+        if self.settings.appendonly() && self.log_time.is_none() {
+            self.keep_clock_for_the_next();
+        }
+    }
+
+    fn keep_clock_for_the_next(&self) {
+        if let Err(error) = kept::keep(&self.settings.dir(), self.clock.moment()) {
+            tracing::debug!("where the clock is cannot be written down: {error}");
+        }
+    }
+
     /// Writes down what is left of the locks that are held; nothing, if what is `kept` on disk tells
     /// the next run of them. Grants must have been refused before.
     pub fn close_locks(&self, kept: bool) {
         let keyspace = self.engine.keyspace();
         let plain = self.settings.lock_quarantine_all();
         let kept = kept || self.quarantine.is_saved();
+        if kept && self.log_time.is_none() {
+            self.keep_clock_for_the_next();
+        }
         let left_ms = if kept { 0 } else { keyspace.longest_lock_ms(self.now(), plain) };
         self.quarantine.close(left_ms, keyspace.locks().token(), self.clock.monotonic_us());
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Received};
+use crate::preload::Environment;
 use crate::server::{Kind, free_port};
 use crate::wire::Reply;
 use crate::{power, slow_disk};
@@ -49,7 +50,7 @@ pub struct Node {
     place: Place,
     dir: PathBuf,
     args: Vec<String>,
-    environment: Vec<(String, String)>,
+    environment: Environment,
     child: Option<Child>,
 }
 
@@ -69,6 +70,19 @@ impl Node {
     /// As [`Node::new`].
     #[must_use]
     pub fn at(place: &Place, args: &[&str]) -> Self {
+        Self::begin(place, args, &Vec::new())
+    }
+
+    /// As [`Node::new`], with more in its environment.
+    ///
+    /// # Panics
+    /// As [`Node::new`].
+    #[must_use]
+    pub fn within(environment: &Environment, args: &[&str]) -> Self {
+        Self::begin(&Place::default(), args, environment)
+    }
+
+    fn begin(place: &Place, args: &[&str], environment: &Environment) -> Self {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("holdfast-cluster-{}-{serial}", std::process::id());
@@ -79,7 +93,7 @@ impl Node {
         } else if place.dawdles {
             slow_disk::environment(&dir).expect("a disk that can dawdle")
         } else {
-            Vec::new()
+            environment.clone()
         };
         let mut node = Self {
             port: free_port(),
@@ -286,11 +300,20 @@ impl Cluster {
     /// As [`Cluster::new`], and without a place.
     #[must_use]
     pub fn at(places: &[Place], args: &[&str]) -> Self {
-        let mut cluster = Self { nodes: vec![Node::at(&places[0], args)] };
+        Self::form(places.iter().map(|place| Node::at(place, args)))
+    }
+
+    /// Forms a cluster of new nodes, each of which joins before the next one is made.
+    ///
+    /// # Panics
+    /// When that fails, and without a node.
+    #[must_use]
+    pub fn form(mut nodes: impl Iterator<Item = Node>) -> Self {
+        let mut cluster = Self { nodes: vec![nodes.next().expect("a node")] };
         let reply = cluster.nodes[0].client().line("RAFT.CLUSTER INIT");
         assert!(reply.text().starts_with("OK"), "INIT: {reply:?}");
-        for place in &places[1..] {
-            cluster.join_new(Node::at(place, args));
+        for node in nodes {
+            cluster.join_new(node);
         }
         cluster
     }

@@ -11,12 +11,15 @@
 pub mod client;
 pub mod cluster;
 pub mod history;
+pub mod lossy_disk;
 pub mod netns;
 pub mod power;
+pub mod preload;
 pub mod server;
 pub mod slow_disk;
 pub mod torture;
 pub mod transcript;
+pub mod wall_clock;
 pub mod wire;
 
 use std::collections::BTreeSet;

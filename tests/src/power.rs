@@ -10,7 +10,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use crate::preload::{self, Environment};
 
 const SOURCE: &str = include_str!("power.c");
 
@@ -18,31 +19,13 @@ const SOURCE: &str = include_str!("power.c");
 ///
 /// # Errors
 /// Why this machine does not allow it.
-pub fn environment(dir: &Path) -> Result<Vec<(String, String)>, String> {
+pub fn environment(dir: &Path) -> Result<Environment, String> {
     let undo = undo_dir(dir);
     fs::create_dir_all(&undo).map_err(|error| error.to_string())?;
-    let library = compile(&undo)?;
-    let text = |path: &Path| path.display().to_string();
-    Ok(vec![
-        ("LD_PRELOAD".to_owned(), text(&library)),
-        ("HOLDFAST_POWER_DIR".to_owned(), text(dir)),
-        ("HOLDFAST_POWER_UNDO".to_owned(), text(&undo)),
-    ])
-}
-
-fn compile(dir: &Path) -> Result<PathBuf, String> {
-    let (source, library) = (dir.join("power.c"), dir.join("power.so"));
-    fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
-    let done = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .arg("-pthread")
-        .output();
-    let done = done.map_err(|error| format!("cc: {error}"))?;
-    match done.status.success() {
-        true => Ok(library),
-        false => Err(format!("cc: {}", String::from_utf8_lossy(&done.stderr).trim())),
-    }
+    let mut environment =
+        preload::environment(&undo, "power", SOURCE, ("HOLDFAST_POWER_UNDO", ""))?;
+    environment.push(("HOLDFAST_POWER_DIR".to_owned(), dir.display().to_string()));
+    Ok(environment)
 }
 
 /// Beside the server's directory, so that nothing there is taken for its own.

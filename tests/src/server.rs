@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::preload::Environment;
 use crate::skip_loudly;
 
 const PORT_MIN: u32 = 23_000;
@@ -34,6 +35,7 @@ pub struct Server {
     port: u16,
     dir: PathBuf,
     kind: Kind,
+    environment: Environment,
 }
 
 impl Kind {
@@ -113,9 +115,27 @@ impl Server {
     /// As [`Server::start`].
     #[must_use]
     pub fn start_with_files(kind: Kind, args: &[&str], files: &[(&str, &[u8])]) -> Self {
+        Self::start_somehow(kind, args, files, &Vec::new())
+    }
+
+    /// As [`Server::start`], with more in its environment, now and when it is started again.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_in(kind: Kind, args: &[&str], environment: &Environment) -> Self {
+        Self::start_somehow(kind, args, &[], environment)
+    }
+
+    fn start_somehow(
+        kind: Kind,
+        args: &[&str],
+        files: &[(&str, &[u8])],
+        environment: &Environment,
+    ) -> Self {
         let mut last_log = String::new();
         for _ in 0..START_ATTEMPTS {
-            let mut server = Self::spawn(kind, args, files);
+            let mut server = Self::spawn(kind, args, files, environment);
             match server.wait_ready() {
                 Ok(()) => return server,
                 Err(log) => last_log = log,
@@ -129,7 +149,12 @@ impl Server {
         panic!("{} did not start with {args:?}; its log:\n{last_log}", kind.name());
     }
 
-    fn spawn(kind: Kind, args: &[&str], files: &[(&str, &[u8])]) -> Self {
+    fn spawn(
+        kind: Kind,
+        args: &[&str],
+        files: &[(&str, &[u8])],
+        environment: &Environment,
+    ) -> Self {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let port = free_port();
         let dir = std::env::temp_dir().join(format!(
@@ -141,11 +166,17 @@ impl Server {
         for (name, bytes) in files {
             fs::write(dir.join(name), bytes).expect("writing a file for the server");
         }
-        let child = Self::process(kind, port, &dir, args);
-        Self { child, port, dir, kind }
+        let child = Self::process(kind, port, &dir, args, environment);
+        Self { child, port, dir, kind, environment: environment.clone() }
     }
 
-    fn process(kind: Kind, port: u16, dir: &Path, args: &[&str]) -> Child {
+    fn process(
+        kind: Kind,
+        port: u16,
+        dir: &Path,
+        args: &[&str],
+        environment: &Environment,
+    ) -> Child {
         let binary = kind.binary().expect("the server's binary");
         let log = fs::File::create(dir.join("log")).expect("a log file");
         let port_text = port.to_string();
@@ -159,6 +190,7 @@ impl Server {
             .args(["--dir", dir_text, "--save", ""])
             .args(["--enable-debug-command", "yes"])
             .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second log handle"))
             .stderr(log)
@@ -178,7 +210,7 @@ impl Server {
     /// Its log, when it does not come up.
     pub fn start_again(&mut self, args: &[&str]) -> Result<(), String> {
         self.crash();
-        self.child = Self::process(self.kind, self.port, &self.dir, args);
+        self.child = Self::process(self.kind, self.port, &self.dir, args, &self.environment);
         self.wait_ready()
     }
 

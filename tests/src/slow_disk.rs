@@ -1,36 +1,17 @@
 //! A disk that dawdles on command: a library that is preloaded into the server.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-const SOURCE: &str = include_str!("slow_disk.c");
+use crate::preload::{self, Environment};
 
-fn compile(dir: &Path) -> Result<PathBuf, String> {
-    let (source, library) = (dir.join("slow_disk.c"), dir.join("slow_disk.so"));
-    fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
-    let done = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .output();
-    let done = done.map_err(|error| format!("cc: {error}"))?;
-    match done.status.success() {
-        true => Ok(library),
-        false => Err(format!("cc: {}", String::from_utf8_lossy(&done.stderr).trim())),
-    }
-}
-
-/// What a server whose data is in `dir` needs in its environment, so that [`dawdle`] works.
+/// What a server needs in its environment, so that [`dawdle`] with the same `dir` works.
 ///
 /// # Errors
 /// Why this machine does not allow it.
-pub fn environment(dir: &Path) -> Result<Vec<(String, String)>, String> {
-    let text = |path: PathBuf| path.display().to_string();
-    Ok(vec![
-        ("LD_PRELOAD".to_owned(), text(compile(dir)?)),
-        ("HOLDFAST_SLOW_DISK".to_owned(), text(dir.join("slow"))),
-    ])
+pub fn environment(dir: &Path) -> Result<Environment, String> {
+    let file = ("HOLDFAST_SLOW_DISK", "slow");
+    preload::environment(dir, "slow_disk", include_str!("slow_disk.c"), file)
 }
 
 /// Lets every sync of a server take so many milliseconds longer; 0 for no longer than it does.

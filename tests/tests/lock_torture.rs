@@ -24,6 +24,14 @@ fn locks_stay_sound_under_faults() {
 }
 
 #[test]
+fn locks_of_a_cluster_stay_sound_under_faults() {
+    if let Some((sound, text)) = torture(&["--servers", "raft", "--seconds", "12"]) {
+        assert!(sound, "{text}");
+        assert!(text.contains("verdict: sound"), "{text}");
+    }
+}
+
+#[test]
 fn a_register_that_checks_no_token_is_found_to_lose_writes() {
     if let Some((caught, text)) = torture(&["--mutant", "no-fencing", "--seed", "1"]) {
         assert!(caught, "{text}");
@@ -38,5 +46,13 @@ fn servers_that_forget_and_grant_at_once_are_found() {
     if let Some((caught, text)) = torture(&args) {
         assert!(caught, "{text}");
         assert!(text.contains("VIOLATION: I1"), "{text}");
+    }
+}
+
+#[test]
+fn servers_that_lose_their_disks_and_count_anew_are_found() {
+    if let Some((caught, text)) = torture(&["--mutant", "volatile-counter", "--seed", "1"]) {
+        assert!(caught, "{text}");
+        assert!(text.contains("VIOLATION: I2"), "{text}");
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_tests::server::{Kind, Server, is_available};
 use holdfast_tests::wire::Reply;
+use holdfast_tests::{skip_loudly, wall_clock};
 
 /// A data directory that outlives its servers.
 struct Dir(PathBuf);
@@ -250,6 +251,37 @@ fn a_synced_journal_brings_locks_and_tokens_back() {
     }
     assert!(client.line("LOCK.CHECK last 7001").is_ok());
     assert!(client.line("LOCK.ACQUIRE last b 5").is_nil());
+}
+
+#[test]
+fn a_restart_at_another_wall_time_neither_ends_locks_nor_keeps_them() {
+    let Some(dir) = Dir::new() else { return };
+    let environment = match wall_clock::environment(&dir.0) {
+        Ok(environment) => environment,
+        Err(why) => return skip_loudly(&format!("a wall clock that is set: {why}")),
+    };
+    let mut server = Server::start_in(Kind::Ours, &JOURNAL, &environment);
+    let held = token(&server.client().line("LOCK.ACQUIRE k a 600000"));
+    for seconds in [3_600, -3_600] {
+        server.crash();
+        wall_clock::set(&dir.0, seconds);
+        server.start_again(&JOURNAL).unwrap();
+        let mut client = server.client();
+        assert!(client.cmd(&["LOCK.CHECK", "k", &held.to_string()]).is_ok(), "{seconds} s");
+        assert!(client.line("LOCK.ACQUIRE k b 1000").is_nil(), "{seconds} s");
+        let left_ms = client.line("LOCK.INFO k").elements()[5].int();
+        assert!((500_000..=600_000).contains(&left_ms), "{seconds} s: {left_ms} ms");
+        assert!(server.log().contains("delete holdfast-clock"), "{}", server.log());
+    }
+    // A damaged file says nothing: the clock begins at wall time.
+    server.crash();
+    let path = server.dir().join("holdfast-clock");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    wall_clock::set(&dir.0, 0);
+    server.start_again(&JOURNAL).unwrap();
+    assert!(server.client().cmd(&["LOCK.CHECK", "k", &held.to_string()]).is_ok());
 }
 
 #[test]

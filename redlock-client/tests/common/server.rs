@@ -41,6 +41,40 @@ pub fn binaries() -> Vec<(&'static str, PathBuf)> {
     found
 }
 
+/// Holdfast's program, if there is one to test.
+pub fn our_binary() -> Option<PathBuf> {
+    let ours = binaries().into_iter().find(|(name, _)| *name == "holdfast-server");
+    ours.map(|(_, binary)| binary)
+}
+
+/// So many Holdfast servers, if there are any to test.
+pub async fn ours(count: usize) -> Option<Vec<Server>> {
+    Some(Server::many(&our_binary()?, count).await)
+}
+
+/// Waits until no server has the key.
+pub async fn nowhere(servers: &[Server], key: &str) {
+    eventually_held(servers, key, false).await;
+}
+
+/// Waits until every server has the key.
+pub async fn everywhere(servers: &[Server], key: &str) {
+    eventually_held(servers, key, true).await;
+}
+
+async fn eventually_held(servers: &[Server], key: &str, wanted: bool) {
+    let what = format!("{key} is {}", if wanted { "on every server" } else { "on no server" });
+    super::eventually_async(&what, async || {
+        for server in servers {
+            if server.holds(key).await != wanted {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
 pub fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|dir| dir.join(name))

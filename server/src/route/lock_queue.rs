@@ -216,10 +216,13 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Lets the quarantine's mark fall, off the worker threads: it may write.
+/// Lets the quarantine's mark fall and keeps the clock, off the worker threads: they may write.
 fn lower_mark(node: &Arc<Node>) {
     let node = Arc::clone(node);
-    tokio::task::spawn_blocking(move || node.quarantine.lower(node.clock.monotonic_us()));
+    tokio::task::spawn_blocking(move || {
+        node.quarantine.lower(node.clock.monotonic_us());
+        node.keep_clock();
+    });
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Fenced RedLock on three servers, without any assumption about time.
+//! Fenced RedLock on `N` servers, without any assumption about time.
 //!
 //! A client sends its requests to all servers at once and they stay under way for ever: each may
 //! arrive at any time, again and again, or never. What a server answered may be read by its
@@ -7,8 +7,10 @@
 
 use stateright::{Model, Property};
 
-const SERVERS: usize = 3;
-const QUORUM: u32 = 2;
+/// The smallest majority of `N` servers.
+const fn quorum<const N: usize>() -> u32 {
+    N as u32 / 2 + 1
+}
 
 /// What may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(crate) enum Omission {
 
 /// The model.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fenced {
+pub(crate) struct Fenced<const N: usize> {
     /// Acquisitions, each with an owner of its own.
     pub(crate) clients: usize,
     /// How many locks may be lost, by expiry or crash.
@@ -44,13 +46,13 @@ pub(crate) struct Server {
 }
 
 /// One acquisition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Client {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Client<const N: usize> {
     started: bool,
     /// The greatest token whose holder knew of it before this one started.
     floor: u8,
     /// The tokens that each server has answered with, as bits.
-    answers: [u16; SERVERS],
+    answers: [u16; N],
     /// Its token, once it has chosen; from then on its fences are under way.
     token: u8,
     /// The servers that acknowledged its token, as bits.
@@ -60,21 +62,21 @@ pub(crate) struct Client {
 
 /// The state of all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct State {
-    servers: [Server; SERVERS],
-    clients: Vec<Client>,
+pub(crate) struct State<const N: usize> {
+    servers: [Server; N],
+    clients: Vec<Client<N>>,
     losses_left: u8,
 }
 
 /// What may happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum Action<const N: usize> {
     /// A client sends its requests to all servers.
     Start { client: usize },
     /// A request arrives where the lock is free, for the first time or again.
     Grant { client: usize, server: usize },
     /// A client reads these answers (0 for none) and sends its fences.
-    Choose { client: usize, answers: [u8; SERVERS] },
+    Choose { client: usize, answers: [u8; N] },
     /// A fence arrives where the client still holds the lock, and is acknowledged.
     Fence { client: usize, server: usize },
     /// The lock expires or is released.
@@ -83,7 +85,7 @@ pub(crate) enum Action {
     Crash { server: usize },
 }
 
-impl Fenced {
+impl<const N: usize> Fenced<N> {
     /// The protocol with all its ingredients.
     pub(crate) fn sound(clients: usize, losses: u8, spread: u8) -> Self {
         Self { clients, losses, spread, omission: None }
@@ -95,7 +97,7 @@ impl Fenced {
 }
 
 /// The same state with the servers in a fixed order: they are alike.
-pub(crate) fn with_servers_sorted(state: &State) -> State {
+pub(crate) fn with_servers_sorted<const N: usize>(state: &State<N>) -> State<N> {
     let column = |server: usize| {
         let of = state.servers[server];
         let clients: Vec<(u16, u8)> = state
@@ -105,7 +107,7 @@ pub(crate) fn with_servers_sorted(state: &State) -> State {
             .collect();
         (of.counter, of.lock, clients, server)
     };
-    let mut columns: Vec<_> = (0..SERVERS).map(column).collect();
+    let mut columns: Vec<_> = (0..N).map(column).collect();
     columns.sort();
     let mut sorted = state.clone();
     for client in &mut sorted.clients {
@@ -126,9 +128,9 @@ fn tokens(bits: u16) -> impl Iterator<Item = u8> {
 }
 
 /// The ways to read answers of a majority, one from each server that is read.
-fn readings(client: &Client) -> Vec<[u8; SERVERS]> {
-    let mut readings = vec![[0; SERVERS]];
-    for server in 0..SERVERS {
+fn readings<const N: usize>(client: &Client<N>) -> Vec<[u8; N]> {
+    let mut readings = vec![[0; N]];
+    for server in 0..N {
         let mut more = readings.clone();
         for token in tokens(client.answers[server]) {
             more.extend(readings.iter().map(|reading| {
@@ -139,33 +141,42 @@ fn readings(client: &Client) -> Vec<[u8; SERVERS]> {
         }
         readings = more;
     }
-    readings.retain(|reading| reading.iter().filter(|token| **token > 0).count() >= 2);
+    let read = |reading: &[u8; N]| reading.iter().filter(|token| **token > 0).count() as u32;
+    readings.retain(|reading| read(reading) >= quorum::<N>());
     readings
 }
 
-impl Model for Fenced {
-    type State = State;
-    type Action = Action;
+impl<const N: usize> Model for Fenced<N> {
+    type State = State<N>;
+    type Action = Action<N>;
 
-    fn init_states(&self) -> Vec<State> {
-        let mut states = Vec::new();
+    fn init_states(&self) -> Vec<State<N>> {
+        let client =
+            Client { started: false, floor: 0, answers: [0; N], token: 0, fenced: 0, won: false };
+        let state = |counters: [u8; N]| State {
+            servers: counters.map(|counter| Server { counter, lock: None }),
+            clients: vec![client; self.clients],
+            losses_left: self.losses,
+        };
         // Servers are alike: only sorted counters.
-        for a in 0..=self.spread {
-            for b in a..=self.spread {
-                for c in b..=self.spread {
-                    let server = |counter| Server { counter, lock: None };
-                    states.push(State {
-                        servers: [server(a), server(b), server(c)],
-                        clients: vec![Client::default(); self.clients],
-                        losses_left: self.losses,
-                    });
-                }
-            }
+        let mut counters = vec![[0; N]];
+        for server in 0..N {
+            counters = counters
+                .into_iter()
+                .flat_map(|before: [u8; N]| {
+                    let least = server.checked_sub(1).map_or(0, |last| before[last]);
+                    (least..=self.spread).map(move |counter| {
+                        let mut counters = before;
+                        counters[server] = counter;
+                        counters
+                    })
+                })
+                .collect();
         }
-        states
+        counters.into_iter().map(state).collect()
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+    fn actions(&self, state: &State<N>, actions: &mut Vec<Action<N>>) {
         // Clients are alike: they start in order.
         if let Some(client) = state.clients.iter().position(|client| !client.started) {
             actions.push(Action::Start { client });
@@ -175,7 +186,7 @@ impl Model for Fenced {
                 let readings = readings(of).into_iter();
                 actions.extend(readings.map(|answers| Action::Choose { client, answers }));
             }
-            for server in 0..SERVERS {
+            for server in 0..N {
                 match state.servers[server].lock {
                     None => actions.push(Action::Grant { client, server }),
                     Some((owner, granted)) if usize::from(owner) == client && of.token > 0 => {
@@ -188,7 +199,7 @@ impl Model for Fenced {
             }
         }
         if state.losses_left > 0 {
-            for server in 0..SERVERS {
+            for server in 0..N {
                 if state.servers[server].lock.is_some() {
                     actions.push(Action::Expire { server });
                 }
@@ -199,7 +210,7 @@ impl Model for Fenced {
         }
     }
 
-    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+    fn next_state(&self, last: &State<N>, action: Action<N>) -> Option<State<N>> {
         let mut state = last.clone();
         match action {
             Action::Start { client } => {
@@ -221,13 +232,14 @@ impl Model for Fenced {
                 for (server, token) in answers.iter().enumerate() {
                     of.fenced |= u8::from(*token == of.token) << server;
                 }
-                of.won = of.fenced.count_ones() >= QUORUM || self.lacks(Omission::SecondPhase);
+                of.won =
+                    of.fenced.count_ones() >= quorum::<N>() || self.lacks(Omission::SecondPhase);
             }
             Action::Fence { client, server } => {
                 let of = &mut state.clients[client];
                 let token = of.token;
                 of.fenced |= 1 << server;
-                of.won |= of.fenced.count_ones() >= QUORUM;
+                of.won |= of.fenced.count_ones() >= quorum::<N>();
                 let server = &mut state.servers[server];
                 server.lock = Some((client as u8, token));
                 server.counter = server.counter.max(token);
@@ -247,7 +259,7 @@ impl Model for Fenced {
         for client in &mut state.clients {
             if client.token > 0 {
                 // It reads no further answers.
-                client.answers = [0; SERVERS];
+                client.answers = [0; N];
             }
         }
         (state != *last).then_some(state)
@@ -255,12 +267,12 @@ impl Model for Fenced {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("tokens are unique", |_, state: &State| {
+            Property::always("tokens are unique", |_, state: &State<N>| {
                 let won: Vec<u8> =
                     state.clients.iter().filter(|of| of.won).map(|of| of.token).collect();
                 (1..won.len()).all(|n| !won[..n].contains(&won[n]))
             }),
-            Property::always("tokens are in real-time order", |_, state: &State| {
+            Property::always("tokens are in real-time order", |_, state: &State<N>| {
                 state.clients.iter().all(|of| !of.won || of.token > of.floor)
             }),
         ]

@@ -1,4 +1,4 @@
-//! RedLock on three servers with clocks that run alike, crashes and the restart quarantine.
+//! RedLock on `N` servers with clocks that run alike, crashes and the restart quarantine.
 //!
 //! A client counts on the lock from the moment a majority has granted it until its time to live has
 //! passed since it *sent* its requests. Requests arrive at any time, again and again, or never.
@@ -6,15 +6,13 @@
 
 use stateright::{Model, Property};
 
-const SERVERS: usize = 3;
-const QUORUM: u32 = 2;
 const CLIENTS: usize = 3;
 /// Time to live of a lock, in ticks.
 const TTL: u8 = 2;
 
 /// The model.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timed {
+pub(crate) struct Timed<const N: usize> {
     /// Whether a server that restarts grants nothing for a time to live.
     pub(crate) quarantine: bool,
 }
@@ -37,9 +35,9 @@ pub(crate) struct Client {
 }
 
 /// The state of all.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct State {
-    servers: [Server; SERVERS],
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct State<const N: usize> {
+    servers: [Server; N],
     clients: [Client; CLIENTS],
 }
 
@@ -57,9 +55,9 @@ pub(crate) enum Action {
 }
 
 /// The same state with the servers in a fixed order: they are alike.
-pub(crate) fn with_servers_sorted(state: &State) -> State {
+pub(crate) fn with_servers_sorted<const N: usize>(state: &State<N>) -> State<N> {
     let bit = |client: &Client, server: usize| client.granted >> server & 1;
-    let mut columns: Vec<_> = (0..SERVERS)
+    let mut columns: Vec<_> = (0..N)
         .map(|server| (state.servers[server], state.clients.map(|client| bit(&client, server))))
         .collect();
     columns.sort();
@@ -76,21 +74,21 @@ pub(crate) fn with_servers_sorted(state: &State) -> State {
     sorted
 }
 
-impl Model for Timed {
-    type State = State;
+impl<const N: usize> Model for Timed<N> {
+    type State = State<N>;
     type Action = Action;
 
-    fn init_states(&self) -> Vec<State> {
-        vec![State::default()]
+    fn init_states(&self) -> Vec<State<N>> {
+        vec![State { servers: [Server::default(); N], clients: Default::default() }]
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+    fn actions(&self, state: &State<N>, actions: &mut Vec<Action>) {
         actions.push(Action::Tick);
         // Clients are alike: they start in order.
         if let Some(client) = state.clients.iter().position(|client| !client.started) {
             actions.push(Action::Start { client });
         }
-        for server in 0..SERVERS {
+        for server in 0..N {
             let of = &state.servers[server];
             if of.lock.is_none() && of.closed_for == 0 {
                 let started = (0..CLIENTS).filter(|client| state.clients[*client].started);
@@ -100,7 +98,7 @@ impl Model for Timed {
         }
     }
 
-    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+    fn next_state(&self, last: &State<N>, action: Action) -> Option<State<N>> {
         let mut state = last.clone();
         match action {
             Action::Tick => {
@@ -138,9 +136,9 @@ impl Model for Timed {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("one client at most counts on the lock", |_, state: &State| {
+        vec![Property::always("one client at most counts on the lock", |_, state: &State<N>| {
             let counts =
-                |client: &&Client| client.left > 0 && client.granted.count_ones() >= QUORUM;
+                |client: &&Client| client.left > 0 && client.granted.count_ones() > N as u32 / 2;
             state.clients.iter().filter(counts).count() <= 1
         })]
     }

@@ -33,6 +33,16 @@ pub(crate) struct Event {
     pub(crate) what: What,
 }
 
+impl Event {
+    /// The token that came with it.
+    pub(crate) const fn token(&self) -> Option<u64> {
+        match self.what {
+            What::Holds { token, .. } => Some(token),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} {} ", self.client, self.attempt, self.resource, self.at)?;

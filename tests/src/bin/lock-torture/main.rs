@@ -12,6 +12,7 @@
 mod check;
 mod clock;
 mod history;
+mod host;
 mod nemesis;
 mod proxy;
 mod rig;
@@ -46,12 +47,18 @@ struct Plan {
     /// Independent servers
     #[arg(long, default_value_t = 3)]
     nodes: usize,
+    /// How they keep their locks
+    #[arg(long, value_enum, default_value = "mixed")]
+    servers: host::Servers,
     /// Client processes
     #[arg(long, default_value_t = 5)]
     clients: usize,
     /// How long a lock lasts that nobody renews, ms
     #[arg(long, default_value_t = 1200)]
     ttl_ms: u64,
+    /// Inflict those faults alone whose names hold this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Break this first: the run then succeeds if a violation is found
     #[arg(long, value_enum)]
     mutant: Option<Mutant>,
@@ -64,6 +71,8 @@ enum Mutant {
     NoFencing,
     /// Servers that have forgotten their locks grant at once.
     NoQuarantine,
+    /// Servers that have lost their disks count tokens from the beginning.
+    VolatileCounter,
 }
 
 #[derive(Subcommand, Debug)]
@@ -94,6 +103,10 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: &Plan, runtime: &tokio::runtime::Runtime) -> ExitCode {
+    if plan.mutant.is_some() && plan.servers == host::Servers::Raft {
+        eprintln!("lock-torture: the mutants are of independent servers");
+        return ExitCode::FAILURE;
+    }
     let seed = plan.seed.unwrap_or_else(|| clock::now_ns() % 1_000_000);
     println!(
         "lock-torture: {} servers, {} clients, {} s of faults, seed {seed}{}",
@@ -112,9 +125,16 @@ fn run(plan: &Plan, runtime: &tokio::runtime::Runtime) -> ExitCode {
     let mut violations = scenario::repeated_request(&mut rig);
     violations.extend(match plan.mutant {
         Some(Mutant::NoQuarantine) => scenario::forgetful_servers(&mut rig),
-        _ => scenario::paused_client(&mut rig, plan.mutant),
+        Some(Mutant::VolatileCounter) => scenario::emptied_servers(&mut rig),
+        Some(Mutant::NoFencing) | None => scenario::paused_client(&mut rig, plan.mutant),
     });
     if plan.mutant.is_none() {
+        if plan.servers != host::Servers::Raft {
+            violations.extend(scenario::emptied_servers(&mut rig));
+        }
+        if rig.can_disturb() {
+            violations.extend(scenario::restarted_an_hour_ahead(&mut rig));
+        }
         violations.extend(nemesis::run(&mut rig, Duration::from_secs(plan.seconds)));
     }
     violations.extend(rig.end());

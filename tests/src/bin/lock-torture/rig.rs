@@ -3,42 +3,26 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use holdfast_tests::server::{Kind, Server};
+use holdfast_tests::preload::Environment;
+use holdfast_tests::server::Kind;
+use holdfast_tests::wire::Reply;
+use holdfast_tests::{skip_loudly, wall_clock};
 use tokio::runtime::Runtime;
 
 use crate::clock::Draw;
 use crate::history::{Event, What};
+use crate::host::{Host, Keeping, Servers, disturbed};
 use crate::proxy::Link;
 use crate::store::{Register, Store, UNFENCED};
 use crate::{Mutant, Plan};
 
 /// How many groups of clients have links of their own: what one is cut off from the other may reach.
 pub(crate) const GROUPS: usize = 2;
-
-/// How a server keeps what it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeping {
-    /// In memory: a crash loses all locks, and the next start begins with a quarantine.
-    Memory,
-    /// In a journal that is synced every second.
-    EverySecond,
-    /// In a journal that is synced before each reply.
-    Always,
-}
-
-impl Keeping {
-    const fn args(self) -> &'static [&'static str] {
-        match self {
-            Self::Memory => &[],
-            Self::EverySecond => &["--appendonly", "yes", "--appendfsync", "everysec"],
-            Self::Always => &["--appendonly", "yes", "--appendfsync", "always"],
-        }
-    }
-}
 
 /// A client's process.
 #[derive(Debug)]
@@ -51,8 +35,8 @@ struct Worker {
 pub(crate) struct Rig {
     pub(crate) draw: Draw,
     pub(crate) plan: Plan,
-    servers: Vec<Server>,
-    keeping: Vec<Keeping>,
+    hosts: Vec<Host>,
+    controls: Controls,
     /// By group, then by server.
     links: Vec<Vec<Arc<Link>>>,
     store: Arc<Store>,
@@ -69,33 +53,38 @@ impl Rig {
             return Err("no holdfast-server: build it, or name it in HOLDFAST_SERVER_BIN".into());
         }
         let mut draw = Draw::new(seed);
-        let ways = [Keeping::Memory, Keeping::EverySecond, Keeping::Always];
-        let mut keeping: Vec<_> =
-            (0..plan.nodes).map(|_| ways[draw.below(ways.len() as u64) as usize]).collect();
-        if plan.mutant == Some(Mutant::NoQuarantine) {
-            keeping.fill(Keeping::Memory);
-        }
+        // What is forgotten and must be missed was nowhere but in memory.
+        let servers = match plan.mutant {
+            Some(Mutant::NoQuarantine | Mutant::VolatileCounter) => Servers::Memory,
+            _ => plan.servers,
+        };
+        let keeping: Vec<_> = (0..plan.nodes).map(|_| Keeping::of(servers, &mut draw)).collect();
+        println!("servers keep their locks: {keeping:?}");
+        let controls = Controls::new(plan.nodes);
+        let hosts = match servers {
+            Servers::Raft => Host::members((0..plan.nodes).map(|n| controls.server(n)).collect()),
+            _ => {
+                let no_quarantine = plan.mutant == Some(Mutant::NoQuarantine);
+                let hosts = keeping.into_iter().enumerate();
+                hosts.map(|(n, way)| Host::alone(way, controls.server(n), no_quarantine)).collect()
+            }
+        };
         let text = |error: std::io::Error| error.to_string();
-        let servers: Vec<_> = keeping
-            .iter()
-            .map(|keeping| Server::start(Kind::Ours, &Self::args(*keeping, plan, &[])))
-            .collect();
         let store = Arc::new(Store::new(plan.mutant != Some(Mutant::NoFencing)));
         let store_addr = runtime.block_on(Arc::clone(&store).serve()).map_err(text)?;
         let mut links = Vec::new();
         for _ in 0..GROUPS {
             let mut row = Vec::new();
-            for server in &servers {
-                row.push(runtime.block_on(Link::open(server.addr())).map_err(text)?);
+            for host in &hosts {
+                row.push(runtime.block_on(Link::open(host.addr())).map_err(text)?);
             }
             links.push(row);
         }
-        println!("servers keep their locks: {keeping:?}");
         Ok(Self {
             draw,
-            plan: plan.clone(),
-            servers,
-            keeping,
+            plan: Plan { servers, ..plan.clone() },
+            hosts,
+            controls,
             links,
             store,
             store_addr,
@@ -106,26 +95,38 @@ impl Rig {
         })
     }
 
-    fn args<'a>(keeping: Keeping, plan: &Plan, more: &[&'a str]) -> Vec<&'a str> {
-        let mut args = keeping.args().to_vec();
-        if plan.mutant == Some(Mutant::NoQuarantine) {
-            args.extend(["--lock-quarantine", "no"]);
-        }
-        args.extend(more);
-        args
-    }
-
     /// The locks in play, the one without a check last.
     pub(crate) fn resources() -> Vec<String> {
         vec!["fenced:0".to_owned(), "fenced:1".to_owned(), UNFENCED.to_owned()]
     }
 
     pub(crate) fn node_count(&self) -> usize {
-        self.servers.len()
+        self.hosts.len()
     }
 
-    pub(crate) fn server(&mut self, index: usize) -> &mut Server {
-        &mut self.servers[index]
+    pub(crate) fn host(&mut self, index: usize) -> &mut Host {
+        &mut self.hosts[index]
+    }
+
+    /// A server and what numbers are drawn from.
+    pub(crate) fn host_and_draw(&mut self, index: usize) -> (&mut Host, &mut Draw) {
+        (&mut self.hosts[index], &mut self.draw)
+    }
+
+    pub(crate) fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// Whether disks and clocks can be disturbed.
+    pub(crate) const fn can_disturb(&self) -> bool {
+        self.controls.work
+    }
+
+    /// Sets the wall clock of a group's clients so many seconds ahead of the machine's.
+    pub(crate) fn set_wall_clock_of_clients(&self, group: usize, seconds: i64) {
+        if let Some((dir, _)) = self.controls.group(group) {
+            wall_clock::set(&dir, seconds);
+        }
     }
 
     pub(crate) fn link(&self, group: usize, server: usize) -> &Arc<Link> {
@@ -137,7 +138,8 @@ impl Rig {
         self.links.iter().map(move |row| &row[server])
     }
 
-    pub(crate) fn heal_links(&self) {
+    /// Puts links right.
+    pub(crate) fn heal(&self) {
         for link in self.links.iter().flatten() {
             link.heal();
         }
@@ -156,6 +158,10 @@ impl Rig {
         command.args(["--nodes", &nodes.join(","), "--store", &self.store_addr.to_string()]);
         command.args(["--ttl-ms", &self.plan.ttl_ms.to_string()]);
         command.args(["--seed", &self.draw.next().to_string()]);
+        command.args((self.plan.servers == Servers::Raft).then_some("--cluster"));
+        if let Some((_, environment)) = self.controls.group(group) {
+            command.envs(environment);
+        }
         match resource {
             Some((resource, think_ms)) => command
                 .args(["--resources", resource, "--think-ms", &think_ms.to_string()])
@@ -204,32 +210,17 @@ impl Rig {
         }
     }
 
-    /// Crashes a server.
-    pub(crate) fn crash(&mut self, index: usize) {
-        self.servers[index].crash();
-    }
-
-    /// Starts a server again with what it had, or with nothing, as after the loss of its disk; then
-    /// its operator makes it wait for as long as a lock may last.
-    pub(crate) fn start_again(&mut self, index: usize, empty: bool) -> Result<(), String> {
-        let quarantine_ms = (self.plan.ttl_ms + self.plan.ttl_ms / 10).to_string();
-        let mut more = Vec::new();
-        let server = &mut self.servers[index];
-        if empty {
-            server.crash();
-            for entry in std::fs::read_dir(server.dir()).into_iter().flatten().flatten() {
-                let path = entry.path();
-                let _ = match path.is_dir() {
-                    true => std::fs::remove_dir_all(&path),
-                    false => std::fs::remove_file(&path),
-                };
-            }
-            if self.plan.mutant != Some(Mutant::NoQuarantine) {
-                more = vec!["--lock-quarantine", &quarantine_ms];
-            }
-        }
-        let args = Self::args(self.keeping[index], &self.plan, &more);
-        self.servers[index].start_again(&args)
+    /// Crashes a server and takes all its files. Its operator lets it wait for as long as a lock may
+    /// last, and its tokens begin above all that anybody has.
+    pub(crate) fn lose_disk(&mut self, index: usize) {
+        /// Servers reserve a million tokens at each start, of which nobody may have heard.
+        const UNHEARD_OF: u64 = 1 << 23;
+        let quarantine = Duration::from_millis(self.plan.ttl_ms + self.plan.ttl_ms / 10);
+        let tokens = self.events().iter().filter_map(Event::token).max();
+        let above = tokens.unwrap_or_default() + UNHEARD_OF;
+        let floor = (self.plan.mutant != Some(Mutant::VolatileCounter)).then_some(above);
+        self.hosts[index].crash();
+        self.hosts[index].lose_disk(quarantine, floor);
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {
@@ -283,7 +274,7 @@ impl Rig {
 
     /// Ends all clients without a warning; then nothing may be left of them after the TTL and a second.
     pub(crate) fn end(&mut self) -> Vec<String> {
-        self.heal_links();
+        self.heal();
         // What was held up arrives while its senders still are there.
         std::thread::sleep(Duration::from_millis(500));
         let clients: Vec<u64> = self.workers.keys().copied().collect();
@@ -293,15 +284,20 @@ impl Rig {
         }
         std::thread::sleep(Duration::from_millis(self.plan.ttl_ms + self.plan.ttl_ms / 20 + 1000));
         let mut violations = Vec::new();
-        for server in &self.servers {
-            let mut client = server.client();
+        for host in &self.hosts {
+            let mut client = match host.client() {
+                Ok(client) => client,
+                Err(error) => {
+                    violations.push(format!("a server is gone: {error}"));
+                    continue;
+                }
+            };
             let left = client.line("LOCK.LIST 0 COUNT 1000");
             let keys = client.line("DBSIZE");
-            if keys.int() != 0 {
+            if keys != Reply::Int(0) {
                 violations.push(format!(
-                    "I6: a second after every TTL {} still holds {} key(s): {left:?}",
-                    server.addr(),
-                    keys.int()
+                    "I6: a second after every TTL {} still holds {keys:?} key(s): {left:?}",
+                    host.addr()
                 ));
             }
         }
@@ -314,5 +310,48 @@ pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     if !sent.is_ok_and(|status| status.success()) {
         eprintln!("lock-torture: could not send SIG{name} to {pid}");
+    }
+}
+
+/// Where servers and groups of clients are told what their disks and clocks do; gone after the drop.
+struct Controls {
+    root: PathBuf,
+    work: bool,
+    servers: Vec<Environment>,
+    groups: Vec<Environment>,
+}
+
+impl Controls {
+    fn new(servers: usize) -> Self {
+        let name = format!("holdfast-lock-torture-{}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        let made = |what: &'static str, count: usize| {
+            (0..count).map(|n| disturbed(&root.join(format!("{what}-{n}")))).collect()
+        };
+        let (servers, groups): (Result<Vec<_>, _>, Result<Vec<_>, _>) =
+            (made("server", servers), made("clients", GROUPS));
+        match (servers, groups) {
+            (Ok(servers), Ok(groups)) => Self { root, work: true, servers, groups },
+            (Err(why), _) | (_, Err(why)) => {
+                skip_loudly(&format!("clocks that are set, disks that dawdle or lose: {why}"));
+                Self { root, work: false, servers: Vec::new(), groups: Vec::new() }
+            }
+        }
+    }
+
+    fn server(&self, index: usize) -> Option<(PathBuf, Environment)> {
+        let environment = self.servers.get(index)?.clone();
+        Some((self.root.join(format!("server-{index}")), environment))
+    }
+
+    fn group(&self, index: usize) -> Option<(PathBuf, Environment)> {
+        let environment = self.groups.get(index)?.clone();
+        Some((self.root.join(format!("clients-{index}")), environment))
+    }
+}
+
+impl Drop for Controls {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
     }
 }

@@ -73,29 +73,68 @@ fn pause_and_overtake(rig: &mut Rig, resource: &str) -> Result<(), String> {
 /// quarantine it has to wait; the mutant without one lets both hold it.
 pub(crate) fn forgetful_servers(rig: &mut Rig) -> Vec<String> {
     rig.count("staged: all servers forget a held lock");
-    let held_for = rig.plan.ttl_ms * 3 / 4;
-    let resource = "fenced:forgotten";
-    let first = match rig.start_worker(Some((resource, held_for))) {
-        Ok(first) => first,
-        Err(error) => return vec![error],
+    under_a_holder(rig, "fenced:forgotten", |rig| {
+        (0..rig.node_count()).for_each(|index| rig.host(index).crash());
+        start_all_again(rig)
+    })
+}
+
+/// All servers lose their disks while somebody holds a lock, and come back empty: their operator has them
+/// wait, and begin with greater tokens, which the mutant leaves out; then they give tokens a second time.
+pub(crate) fn emptied_servers(rig: &mut Rig) -> Vec<String> {
+    rig.count("staged: all servers restarted empty under a holder");
+    // So that counters which begin anew are behind.
+    for host in rig.hosts() {
+        let Ok(mut client) = host.client() else { continue };
+        for _ in 0..20 {
+            client.line("LOCK.ACQUIRE counted owner 60000");
+            client.line("LOCK.RELEASE counted owner");
+        }
+    }
+    under_a_holder(rig, "fenced:emptied", |rig| {
+        (0..rig.node_count()).for_each(|index| rig.lose_disk(index));
+        start_all_again(rig)
+    })
+}
+
+/// All servers crash while somebody holds a lock, and come back when the wall clock has been set an
+/// hour ahead: what they have in journals must not look as if its time were over.
+pub(crate) fn restarted_an_hour_ahead(rig: &mut Rig) -> Vec<String> {
+    rig.count("staged: all servers restarted an hour ahead under a holder");
+    let violations = under_a_holder(rig, "fenced:ahead", |rig| {
+        for index in 0..rig.node_count() {
+            rig.host(index).crash();
+            rig.host(index).set_wall_clock(3600);
+        }
+        start_all_again(rig)
+    });
+    rig.hosts().iter().for_each(|host| host.set_wall_clock(0));
+    violations
+}
+
+fn start_all_again(rig: &mut Rig) -> Result<(), String> {
+    (0..rig.node_count()).try_for_each(|index| rig.host(index).start_again())
+}
+
+/// Does something to the servers while one client holds a lock, and lets another follow.
+fn under_a_holder(
+    rig: &mut Rig,
+    resource: &str,
+    disturb: fn(&mut Rig) -> Result<(), String>,
+) -> Vec<String> {
+    let mut followed = || -> Result<bool, String> {
+        let first = rig.start_worker(Some((resource, rig.plan.ttl_ms * 3 / 4)))?;
+        if !rig.wait_for(SOON, move |e| e.client == first && e.token().is_some()) {
+            return Err(format!("{resource} was never taken"));
+        }
+        disturb(rig)?;
+        let second = rig.start_worker(Some((resource, 0)))?;
+        Ok(rig.wait_for(SOON, move |e| e.client == second && matches!(e.what, What::Releases)))
     };
-    if !rig.wait_for(SOON, move |e| e.client == first && matches!(e.what, What::Holds { .. })) {
-        return vec![format!("{resource} was never taken")];
-    }
-    for index in 0..rig.node_count() {
-        rig.crash(index);
-    }
-    for index in 0..rig.node_count() {
-        if let Err(error) = rig.start_again(index, false) {
-            return vec![error];
-        }
-    }
-    match rig.start_worker(Some((resource, 0))) {
-        Ok(second) => {
-            rig.wait_for(SOON, move |e| e.client == second && matches!(e.what, What::Releases));
-            Vec::new()
-        }
-        Err(error) => vec![error],
+    match followed() {
+        Ok(true) => Vec::new(),
+        Ok(false) => vec![format!("nobody could follow the holder of {resource}")],
+        Err(error) => vec![format!("{resource}: {error}")],
     }
 }
 
@@ -125,7 +164,7 @@ fn repeat(rig: &mut Rig) -> Result<(), String> {
     if !silent {
         return Err("the reply was not lost".to_owned());
     }
-    let mut again = Client::connect(rig.server(0).addr()).map_err(text)?;
+    let mut again = rig.host(0).client()?;
     let info = again.line("LOCK.INFO repeated");
     let (first, second) = (again.cmd(&acquire), again.cmd(&acquire));
     if first != second {

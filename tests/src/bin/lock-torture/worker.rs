@@ -22,6 +22,9 @@ pub(crate) struct Orders {
     /// Addresses of the nodes, with commas between
     #[arg(long, value_delimiter = ',')]
     nodes: Vec<SocketAddr>,
+    /// The nodes are members of one cluster
+    #[arg(long)]
+    cluster: bool,
     #[arg(long)]
     store: SocketAddr,
     #[arg(long, value_delimiter = ',')]
@@ -52,11 +55,13 @@ pub(crate) async fn run(orders: Orders) {
         std::process::exit(0);
     });
     let urls = orders.nodes.iter().map(|node| format!("redis://{node}"));
-    let client = RedLock::builder()
-        .nodes(urls)
-        .node_timeout(Duration::from_millis(250))
-        .retry(Retry::jittered(3, Duration::from_millis(60)))
-        .build();
+    let client =
+        RedLock::builder().nodes(urls).retry(Retry::jittered(3, Duration::from_millis(60)));
+    let client = match orders.cluster {
+        true => client.cluster().node_timeout(Duration::from_secs(1)),
+        false => client.node_timeout(Duration::from_millis(250)),
+    };
+    let client = client.build();
     let (client, store) = match (client, Access::connect(orders.store).await) {
         (Ok(client), Ok(store)) => (client, store),
         (client, store) => {
@@ -94,7 +99,11 @@ impl Worker {
     async fn work(&mut self, client: &RedLock, store: &mut Access, resource: &str) -> bool {
         self.attempt += 1;
         let ttl = Duration::from_millis(self.orders.ttl_ms);
-        let lock = client.lock(resource, ttl).require(Guarantee::FencedQuorum);
+        let guarantee = match self.orders.cluster {
+            true => Guarantee::Linearizable,
+            false => Guarantee::FencedQuorum,
+        };
+        let lock = client.lock(resource, ttl).require(guarantee);
         self.tell(resource, now_ns(), What::Asks);
         let before = tokio::time::Instant::now() + Duration::from_secs(3);
         let mut guard = match lock.acquire_before(before).await {
@@ -130,6 +139,8 @@ impl Worker {
         };
         let think_ms = match self.orders.once {
             true => self.orders.think_ms,
+            // Some hold it for most of its time, so that much can happen to it meanwhile.
+            false if self.draw.below(12) == 0 => self.orders.ttl_ms * 3 / 4,
             false => self.draw.between(0, self.orders.think_ms),
         };
         tokio::time::sleep(Duration::from_millis(think_ms)).await;
