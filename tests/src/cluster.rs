@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Received};
 use crate::preload::Environment;
 use crate::server::{Kind, free_port};
-use crate::slow_disk;
 use crate::wire::Reply;
+use crate::{power, slow_disk};
 
 /// What is waited for, an election or a start, takes far less.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,11 +31,13 @@ pub struct Place {
     pub prefix: Vec<String>,
     /// Whether its disk can be told to dawdle, see [`crate::slow_disk`].
     pub dawdles: bool,
+    /// Whether its power can fail, see [`crate::power`].
+    pub loses: bool,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { host: Ipv4Addr::LOCALHOST, prefix: Vec::new(), dawdles: false }
+        Self { host: Ipv4Addr::LOCALHOST, prefix: Vec::new(), dawdles: false, loses: false }
     }
 }
 
@@ -86,9 +88,12 @@ impl Node {
         let name = format!("holdfast-cluster-{}-{serial}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir).expect("a directory for the node");
-        let environment = match place.dawdles {
-            true => slow_disk::environment(&dir).expect("a disk that can dawdle"),
-            false => environment.clone(),
+        let environment = if place.loses {
+            power::environment(&dir).expect("power that can fail")
+        } else if place.dawdles {
+            slow_disk::environment(&dir).expect("a disk that can dawdle")
+        } else {
+            environment.clone()
         };
         let mut node = Self {
             port: free_port(),
@@ -198,6 +203,16 @@ impl Node {
         }
     }
 
+    /// Ends the process, and takes back what it has not synced; how many writes that were.
+    ///
+    /// # Panics
+    /// Unless its place says that it can lose.
+    pub fn fail_power(&mut self) -> usize {
+        assert!(self.place.loses, "a node whose writes are noted");
+        self.kill();
+        power::fail(&self.dir)
+    }
+
     /// Ends the process with SIGTERM; its exit code.
     ///
     /// # Panics
@@ -259,6 +274,7 @@ impl Drop for Node {
             }
         }
         let _ = fs::remove_dir_all(&self.dir);
+        power::clean(&self.dir);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod history;
 pub mod lossy_disk;
 pub mod netns;
+pub mod power;
 pub mod preload;
 pub mod server;
 pub mod slow_disk;

@@ -133,7 +133,12 @@ fn surroundings(count: usize) -> (Vec<Place>, Faults) {
         .is_ok();
     let _ = std::fs::remove_dir_all(&probe);
     let place = |place: usize| match &net {
-        Some(net) => Place { host: net.addr(place), prefix: net.prefix(place), dawdles: dawdle },
+        Some(net) => Place {
+            host: net.addr(place),
+            prefix: net.prefix(place),
+            dawdles: dawdle,
+            ..Place::default()
+        },
         None => Place { dawdles: dawdle, ..Place::default() },
     };
     let places = (0..count).map(place).collect();

@@ -14,20 +14,23 @@ use openraft_rt_sim::SimRuntime;
 use super::super::batch::{Header, Items, encode};
 use super::super::outcome::Outcome;
 use super::super::reader::READ_POLICY;
-use super::super::types::Batch;
-use super::world::{World, assert_holds, now_us};
+use super::super::types::{Batch, NodeId};
+use super::world::{SimRaft, World, assert_holds, now_us};
 
 /// Clients at work.
 pub(super) const COUNT: u64 = 3;
 /// So long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(900);
+pub(super) const PATIENCE: Duration = Duration::from_millis(900);
+/// Half the time it waits only so long, and asks elsewhere: else all clients would soon hang on a
+/// leader that is cut off, and nobody would see what its successor does.
+const HASTE: Duration = Duration::from_millis(60);
 /// A lock is held for so long.
 const LOCK_TTL_MS: u64 = 400;
 /// A clock on its way to wall time gains at most one part in so many.
 const SLEW_PARTS: u64 = 2_000;
 
 /// What became of a write.
-enum Written {
+pub(super) enum Written {
     Done(Vec<Outcome>),
     NotDone,
     Unknown,
@@ -37,6 +40,53 @@ struct Client {
     world: Arc<World>,
     number: u64,
     next: u64,
+}
+
+/// Writes at one node, and waits for so long at most.
+pub(super) async fn write_at(
+    world: &World,
+    id: NodeId,
+    raft: &SimRaft,
+    items: &Items,
+    patience: Duration,
+) -> Written {
+    let Some(stamp) = world.stamp(id) else { return Written::NotDone };
+    let seed = world.random.below(u64::MAX);
+    let header = Header { stamp, seed, instruction_limit: 100_000 };
+    let bytes = encode(header, [items].into_iter());
+    let write = raft.client_write(Batch(bytes));
+    match SimRuntime::timeout(patience, write).await {
+        Ok(Ok(response)) => {
+            world.tally.acknowledged.fetch_add(1, Relaxed);
+            Written::Done(response.data)
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Written::NotDone,
+        Ok(Err(_)) | Err(_) => {
+            world.tally.unknown.fetch_add(1, Relaxed);
+            Written::Unknown
+        }
+    }
+}
+
+/// Reads at one node. A linearizable read must see all that anyone was promised before it began.
+pub(super) async fn read_at(world: &World, id: NodeId, raft: &SimRaft, patience: Duration) {
+    let before = world.promised.lock().expect("the promises").clone();
+    let read = raft.ensure_linearizable(READ_POLICY);
+    let Ok(Ok(_)) = SimRuntime::timeout(patience, read).await else { return };
+    for (client, promised) in &before {
+        let Some(list) = world.list(id, *client) else { return };
+        assert_holds(&list, promised, *client);
+    }
+    world.tally.reads.fetch_add(1, Relaxed);
+}
+
+/// Reads, and nothing else, until the clients are stopped.
+pub(super) async fn watch(world: Arc<World>) {
+    while world.clients_go_on() {
+        SimRuntime::sleep(Duration::from_millis(1 + world.random.below(40))).await;
+        let Some((id, raft)) = world.leader() else { continue };
+        read_at(&world, id, &raft, HASTE).await;
+    }
 }
 
 /// Works until the clients are stopped.
@@ -63,22 +113,11 @@ pub(super) async fn run(world: Arc<World>, number: u64) {
 impl Client {
     async fn write(&self, items: Items) -> Written {
         let Some((id, raft)) = self.world.leader() else { return Written::NotDone };
-        let Some(stamp) = self.world.stamp(id) else { return Written::NotDone };
-        let seed = self.world.random.below(u64::MAX);
-        let header = Header { stamp, seed, instruction_limit: 100_000 };
-        let bytes = encode(header, [&items].into_iter());
-        let write = raft.client_write(Batch(bytes));
-        match SimRuntime::timeout(PATIENCE, write).await {
-            Ok(Ok(response)) => {
-                self.world.tally.acknowledged.fetch_add(1, Relaxed);
-                Written::Done(response.data)
-            }
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Written::NotDone,
-            Ok(Err(_)) | Err(_) => {
-                self.world.tally.unknown.fetch_add(1, Relaxed);
-                Written::Unknown
-            }
-        }
+        write_at(&self.world, id, &raft, &items, self.patience()).await
+    }
+
+    fn patience(&self) -> Duration {
+        if self.world.random.below(2) == 0 { HASTE } else { PATIENCE }
     }
 
     async fn command(&self, args: &[&[u8]]) -> Option<Reply> {
@@ -94,8 +133,7 @@ impl Client {
     }
 
     fn promise(&self, number: u64) {
-        let mut promised = self.world.promised.lock().expect("the promises");
-        promised.entry(self.number).or_default().push(number);
+        self.world.promise(self.number, number);
     }
 
     /// A number at the end of the client's own list.
@@ -145,17 +183,9 @@ impl Client {
         self.command(&[b"set", key.as_bytes(), value.as_bytes(), b"px", b"120"]).await;
     }
 
-    /// A linearizable read: it must see all that anyone was promised before it began.
     async fn read(&self) {
-        let before = self.world.promised.lock().expect("the promises").clone();
         let Some((id, raft)) = self.world.leader() else { return };
-        let read = raft.ensure_linearizable(READ_POLICY);
-        let Ok(Ok(_)) = SimRuntime::timeout(PATIENCE, read).await else { return };
-        for (client, promised) in &before {
-            let Some(list) = self.world.list(id, *client) else { return };
-            assert_holds(&list, promised, *client);
-        }
-        self.world.tally.reads.fetch_add(1, Relaxed);
+        read_at(&self.world, id, &raft, self.patience()).await;
     }
 
     /// A lock: while one client holds it, no other gets it, whatever wall clocks say.

@@ -65,7 +65,7 @@ fn isolate(world: &World, id: NodeId) {
 }
 
 /// The leader is cut off, and all others start anew: they have forgotten when they last heard of
-/// it, and elect another at once, while it may believe that it leads.
+/// it, and elect another at once, while it may believe that it leads. See also `directed`.
 async fn restart_others(world: &Arc<World>) {
     let Some((leader, _)) = world.leader() else { return };
     isolate(world, leader);

@@ -7,6 +7,7 @@
 //! the cluster serves. `HOLDFAST_SIM_SEED=n` replays one seed; `HOLDFAST_SIM_SEEDS=n` runs so many.
 
 mod clients;
+mod directed;
 mod disk;
 mod faults;
 mod network;
@@ -82,12 +83,14 @@ fn run(seed: u64, tally: &Arc<Tally>) {
         let clients: Vec<_> = (0..clients::COUNT)
             .map(|number| SimRuntime::spawn(clients::run(Arc::clone(&world), number)))
             .collect();
+        let watcher = SimRuntime::spawn(clients::watch(Arc::clone(&world)));
         let _ = faults.await;
         SimRuntime::sleep(Duration::from_millis(200)).await;
         world.stop_clients();
         for client in clients {
-            client.await.expect("a client that checks nothing wrong");
+            client.await.expect("a client that finds nothing wrong");
         }
+        watcher.await.expect("a reader that sees everything it must");
         world.settle().await;
         world.check_end().await;
         world.shut_down().await;

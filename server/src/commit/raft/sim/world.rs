@@ -83,9 +83,6 @@ impl Surroundings for Around {
         effects.changes = 0;
         effects.expired_keys = 0;
         let index = self.applied.next_index();
-        if !index.is_multiple_of(4) {
-            return;
-        }
         let digest = self.engine.keyspace().digest(self.applied.now());
         let mut digests = self.digests.lock().expect("the digests");
         let (other, first) = *digests.entry(index).or_insert((self.id, digest));
@@ -251,11 +248,17 @@ impl World {
         let leads: Vec<_> = self
             .running()
             .into_iter()
-            .filter_map(|id| Some((id, self.raft(id)?)))
-            .filter(|(_, raft)| raft.metrics().borrow_watched().state == ServerState::Leader)
+            .filter_map(|id| Some((id, self.raft_if_leader(id)?)))
             .collect();
         let place = self.random.below(leads.len().max(1) as u64) as usize;
         leads.into_iter().nth(place)
+    }
+
+    /// A node's Raft, if it takes itself for the leader.
+    pub(super) fn raft_if_leader(&self, id: NodeId) -> Option<SimRaft> {
+        let raft = self.raft(id)?;
+        let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
+        leads.then_some(raft)
     }
 
     pub(super) fn passes(&self, from: NodeId, to: NodeId) -> bool {
@@ -279,6 +282,12 @@ impl World {
     /// A file for a snapshot that a node receives.
     pub(super) fn part(&self, id: NodeId) -> PathBuf {
         self.dir.path().join(id.to_string()).join(format!("r{}.part", self.random.below(1 << 40)))
+    }
+
+    /// Notes that a client was told that the number is in its list.
+    pub(super) fn promise(&self, client: u64, number: u64) {
+        let mut promised = self.promised.lock().expect("the promises");
+        promised.entry(client).or_default().push(number);
     }
 
     pub(super) fn stop_clients(&self) {
