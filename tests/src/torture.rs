@@ -125,7 +125,9 @@ struct Worker<'a> {
 /// Where the nodes run, and what can be done to them; what this machine does not allow is said.
 fn surroundings(count: usize) -> (Vec<Place>, Faults) {
     let net = Net::new(count).map_err(|why| skip_loudly(&format!("cut links: {why}"))).ok();
-    let probe = std::env::temp_dir().join(format!("holdfast-torture-{}", std::process::id()));
+    // Two plans may begin at once in one process; they have different numbers of nodes.
+    let probe = format!("holdfast-torture-{}-{count}", std::process::id());
+    let probe = std::env::temp_dir().join(probe);
     let dawdle = std::fs::create_dir_all(&probe)
         .map_err(|error| error.to_string())
         .and_then(|()| slow_disk::environment(&probe))
