@@ -82,6 +82,16 @@ impl Client {
         self.read()
     }
 
+    /// A field of a section of INFO, empty if it is not there.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub fn info(&mut self, section: &str, field: &str) -> String {
+        let text = self.cmd(&["INFO", section]).text();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_default().to_owned()
+    }
+
     /// Like [`Client::cmd`], with the arguments parted at spaces.
     ///
     /// # Panics

@@ -1,0 +1,182 @@
+//! Damage and full disks: what a server drops, what it refuses, and that it says what to do.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use holdfast_tests::client::Received;
+use holdfast_tests::server::{Kind, Server, is_available};
+
+const ALWAYS: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+fn log_file(server: &Server) -> PathBuf {
+    let dir = server.dir().join("appendonlydir");
+    let mut logs: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .collect();
+    logs.sort();
+    logs.pop().unwrap()
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_damage_is_refused_until_it_is_repaired() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let mut server = Server::start(Kind::Ours, ALWAYS);
+    let mut c = server.client();
+    for n in 0..50 {
+        c.line(&format!("SET key:{n} value"));
+    }
+    server.crash();
+    let path = log_file(&server);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    let log = server.start_again(&[ALWAYS, &["--aof-load-truncated", "no"]].concat()).unwrap_err();
+    assert!(log.contains("not written whole") && log.contains("aof-load-truncated"), "{log}");
+    server.start_again(ALWAYS).unwrap();
+    assert!(server.log().contains("not written whole"), "{}", server.log());
+    let mut c = server.client();
+    assert_eq!(c.line("DBSIZE").int(), 49);
+    c.line("SET after torn");
+    server.crash();
+    // A bit that flips in the middle is no torn tail.
+    let mut damaged = fs::read(&path).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 4;
+    fs::write(&path, &damaged).unwrap();
+    let log = server.start_again(ALWAYS).unwrap_err();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(log.contains("damaged at byte") && log.contains(name), "{log}");
+    assert!(log.contains("--repair-journal"), "{log}");
+    assert_eq!(fs::read(&path).unwrap(), damaged, "nothing was touched");
+    let repaired = std::process::Command::new(Kind::Ours.binary().unwrap())
+        .args(["--repair-journal", path.parent().unwrap().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(repaired.status.success(), "{repaired:?}");
+    server.start_again(ALWAYS).unwrap();
+    let left = server.client().line("DBSIZE").int();
+    assert!((10..49).contains(&left), "{left}");
+    let kept = fs::read_dir(path.parent().unwrap()).unwrap();
+    let kept = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(kept.into_iter().any(|name| name.contains("cut-at")), "what was cut is kept");
+    // Two servers never share a journal.
+    let dir = server.dir().to_str().unwrap().to_owned();
+    let second = std::process::Command::new(Kind::Ours.binary().unwrap())
+        .args(["--port", "0", "--unixsocket", "second.sock", "--dir", &dir, "--appendonly", "yes"])
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    let told = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert!(told.contains("another server uses this directory"), "{told}");
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_shutdown_saves() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    let mut server = Server::start(Kind::Ours, &[]);
+    let mut c = server.client();
+    c.line("SET key value");
+    assert!(c.line("CONFIG SET save 3600:1").is_any_error());
+    assert!(c.cmd(&["CONFIG", "SET", "save", "3600 1000"]).is_ok());
+    let changes = c.info("persistence", "rdb_changes_since_last_save");
+    assert_eq!(changes, "1");
+    let _ = c.send(&["SHUTDOWN"]);
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+    let path = server.dir().join("dump.rdb");
+    let mut file = fs::read(&path).unwrap();
+    server.start_again(&[]).unwrap();
+    assert_eq!(server.client().line("GET key").text(), "value");
+    let middle = file.len() - 12;
+    file[middle] ^= 1;
+    fs::write(&path, &file).unwrap();
+    let log = server.start_again(&[]).unwrap_err();
+    assert!(log.contains("dump.rdb") && log.contains("at byte"), "{log}");
+}
+
+/// A disk that takes no more refuses changes, and nothing that was acknowledged is lost.
+#[test]
+fn a_full_disk_refuses_changes_until_it_has_room() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    for policy in ["always", "everysec"] {
+        let args = ["--appendonly", "yes", "--appendfsync", policy];
+        let mut server = Server::start(Kind::Ours, &args);
+        let mut c = server.client();
+        assert!(c.line("SET before full").is_ok());
+        if !server.limit_files("20000") {
+            return;
+        }
+        let value = "x".repeat(1000);
+        let mut acknowledged = 0;
+        let refused = loop {
+            c.send(&["SET", &format!("key:{acknowledged}"), &value]).unwrap();
+            match c.receive(Duration::from_secs(2)) {
+                Received::Reply(reply) if reply.is_ok() => acknowledged += 1,
+                Received::Reply(reply) => break Some(reply),
+                // Under always the first write that fails stays without an answer.
+                _ => break None,
+            }
+            assert!(acknowledged < 100_000, "it does not fail");
+        };
+        assert_eq!(refused.is_none(), policy == "always", "{refused:?}");
+        // Others are told at once, may read, and see why.
+        let mut other = server.client();
+        let refused = other.line("SET another key");
+        assert!(refused.is_error("MISCONF Errors writing to the AOF file"), "{refused:?}");
+        assert!(other.line("EVAL return{redis.call('incr','n')} 0").is_any_error());
+        for line in ["MULTI", "GET before"] {
+            other.line(line);
+        }
+        let refused = other.line("SET another key");
+        assert!(refused.is_error("MISCONF Errors writing to the AOF file"), "{refused:?}");
+        assert!(other.line("EXEC").is_error("EXECABORT Transaction discarded because of previous"));
+        assert_eq!(other.line("GET before").text(), "full");
+        assert_eq!(other.info("persistence", "aof_last_write_status"), "err");
+        assert!(other.line("SHUTDOWN NOSAVE").is_error("ERR Errors trying to SHUTDOWN"));
+        assert!(server.log().contains("Error writing to the journal"), "{}", server.log());
+        assert!(server.limit_files("unlimited"));
+        if policy == "always" {
+            // The answer comes once there is room.
+            assert!(c.read().is_ok());
+            acknowledged += 1;
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while other.line("SET after full").is_any_error() {
+            assert!(Instant::now() < deadline, "it does not recover");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(other.info("persistence", "aof_last_write_status"), "ok");
+        other.line("WAITAOF 1 0 5000");
+        server.start_again(&args).unwrap();
+        let mut c = server.client();
+        assert_eq!(c.line("DBSIZE").int(), acknowledged + 2, "{policy}");
+        assert_eq!(c.line("EXISTS before after").int(), 2);
+        // Neither does a snapshot that cannot be written take the place of the last one.
+        if policy == "everysec" {
+            assert!(c.line("SAVE").is_ok());
+            assert!(c.cmd(&["CONFIG", "SET", "save", "3600 1000000"]).is_ok());
+            assert!(c.line("CONFIG SET rdbcompression no").is_ok());
+            assert!(server.limit_files("5000"));
+            assert!(c.line("SAVE").is_any_error());
+            assert!(!c.line("BGSAVE").is_any_error());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while c.info("persistence", "rdb_last_bgsave_status") != "err" {
+                assert!(Instant::now() < deadline, "BGSAVE does not fail");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let refused = c.line("SET key value");
+            assert!(refused.is_error("MISCONF Redis is configured to save RDB"), "{refused:?}");
+            assert!(server.limit_files("unlimited"));
+            assert!(c.line("SAVE").is_ok());
+            assert!(c.line("SET key value").is_ok());
+        }
+    }
+}
