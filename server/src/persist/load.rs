@@ -157,9 +157,10 @@ impl Persist {
         replayed: journal::Replayed,
         on_failure: OnFailure,
     ) -> io::Result<()> {
-        let (base_len, log_len) = (replayed.base_len, replayed.log_len);
+        let older_len = replayed.log_len.saturating_sub(replayed.file.len());
+        let base_len = replayed.base_len;
         self.record_to(engine, replayed.file, on_failure)?;
-        self.journal.set_sizes(base_len, log_len);
+        self.journal.set_sizes(base_len, older_len);
         Ok(())
     }
 

@@ -90,8 +90,7 @@ impl Persist {
         }
         let new = Manifest { base: Some(number), logs: vec![number] };
         new.write(&location.dir, &location.names)?;
-        let log_name = location.dir.join(location.names.log(number));
-        journal.set_sizes(written.len, fs::metadata(log_name).map_or(0, |meta| meta.len()));
+        journal.set_sizes(written.len, 0);
         remove_all(&location, old);
         Ok(written)
     }
@@ -171,8 +170,7 @@ impl Persist {
         });
         match &written {
             Ok(written) => {
-                let (_, log) = self.journal.sizes();
-                self.journal.set_sizes(written.len, log);
+                self.journal.set_sizes(written.len, 0);
                 remove_all(&location, old);
             }
             Err(_) => self.stop_journal(engine),

@@ -6,7 +6,10 @@
 //! as u32. All numbers are little-endian.
 //!
 //! A write that a crash cut short leaves too few bytes, or zeros at the end where the mark should
-//! be: a torn tail. Anything else that does not fit is damage, and nobody drops that silently.
+//! be: a torn tail. One that overwrites zeros (see `log_file`) leaves any of its sectors as zeros, so a
+//! last frame of that length with a sector of nothing but zeros is one, too. Zeros up to a multiple of
+//! [`ROOM_STEP`] are room that was not used. Anything else that does not fit is damage, and nobody
+//! drops that silently.
 
 use std::io::{self, Read};
 
@@ -22,6 +25,12 @@ pub(super) const FRAME_HEADER_LEN: usize = 20;
 pub(super) const END_MARK: u8 = 0xa5;
 /// A frame takes records until its payload is so long.
 pub(super) const PAYLOAD_LEN_AIM: usize = 1 << 20;
+/// A frame that overwrites zeros is no longer, and no two such are unsynced at once.
+pub(super) const OVERWRITE_LEN_MAX: usize = 64 << 10;
+/// A file that has room behind its frames is a multiple of this long.
+pub(super) const ROOM_STEP: u64 = 512 << 10;
+/// What a disk writes whole or not at all.
+const SECTOR_LEN: u64 = 512;
 
 /// The header of the file of this number.
 #[must_use]
@@ -155,14 +164,13 @@ impl<R: Read> FrameReader<R> {
         let have = left.min(FRAME_HEADER_LEN as u64) as usize;
         self.inner.read_exact(&mut header[..have])?;
         if have < FRAME_HEADER_LEN {
-            return Err(Fault::Torn { good: self.offset });
+            return self.end(header[..have].to_vec(), left, "the header of a frame is cut short");
         }
         let word = |at: usize| {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
         if crc32fast::hash(&header[..16]) != word(16) {
-            // What was never written is zeros to the end.
-            return Err(self.torn_if_zero(&header, "the header of a frame is damaged"));
+            return self.end(header.to_vec(), left, "the header of a frame is damaged");
         }
         let number = u64::from(word(4)) | u64::from(word(8)) << 32;
         if number != self.next {
@@ -175,39 +183,69 @@ impl<R: Read> FrameReader<R> {
         }
         payload.resize(len + 1, 0);
         self.inner.read_exact(payload)?;
-        let mark = payload.pop();
-        let whole = crc32fast::hash(payload) == word(12);
-        if mark != Some(END_MARK) || !whole {
-            let reason = "the content of a frame is damaged";
-            if mark != Some(0) {
-                return Err(damaged(self.offset, reason));
-            }
-            match self.torn_if_zero(&[], reason) {
+        let whole = crc32fast::hash(&payload[..len]) == word(12);
+        if !whole || payload[len] != END_MARK {
+            let frame_len = (FRAME_HEADER_LEN + len + 1) as u64;
+            let unmarked = whole && payload[len] == 0;
+            self.end(
+                [&header, &payload[..]].concat(),
+                frame_len,
+                "the content of a frame is damaged",
+            )
+            .or_else(|fault| match fault {
                 // No more than its mark is missing, and that is written anew.
-                Fault::Torn { .. } if whole => {
-                    self.len = self.offset + (FRAME_HEADER_LEN + len + 1) as u64
-                }
-                fault => return Err(fault),
-            }
+                Fault::Torn { .. } if unmarked => Ok(false),
+                fault => Err(fault),
+            })?;
+            self.len = self.offset + frame_len;
         }
+        payload.truncate(len);
         self.offset += (FRAME_HEADER_LEN + len + 1) as u64;
         self.next += 1;
         Ok(true)
     }
 
-    /// A torn tail if `head` ends in zeros and only zeros follow, else damage.
-    fn torn_if_zero(&mut self, head: &[u8], reason: &str) -> Fault {
+    /// What begins with `tail` and goes on in the rest of the file is no frame: `false` if it is
+    /// unused room, a torn tail if it can be what a write left that was cut short, else damage. A
+    /// frame would have been `frame_len_max` bytes long at most.
+    fn end(&mut self, mut tail: Vec<u8>, frame_len_max: u64, reason: &str) -> Result<bool, Fault> {
+        let begun = tail.len();
         let mut buffer = [0; 4096];
-        let mut zero = head.iter().rev().take(1).all(|byte| *byte == 0);
-        while zero {
-            match self.inner.read(&mut buffer) {
-                Ok(0) => return Fault::Torn { good: self.offset },
-                Ok(len) => zero = buffer[..len].iter().all(|byte| *byte == 0),
-                Err(error) => return error.into(),
+        let mut at = begun as u64;
+        // Behind the last byte that is not zero.
+        let mut end = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        loop {
+            let read = self.inner.read(&mut buffer)?;
+            if read == 0 {
+                break;
             }
+            if tail.len() < OVERWRITE_LEN_MAX {
+                tail.extend_from_slice(&buffer[..read]);
+            }
+            if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += read as u64;
         }
-        damaged(self.offset, reason)
+        if end == 0 && self.len.is_multiple_of(ROOM_STEP) {
+            return Ok(false);
+        }
+        let overwritten_len_max = frame_len_max.min(OVERWRITE_LEN_MAX as u64);
+        let short = at < FRAME_HEADER_LEN as u64;
+        // No more was written than its beginning, or any part of it.
+        let torn = short
+            || end < begun as u64
+            || end <= overwritten_len_max && has_zero_sector(&tail[..end as usize], self.offset);
+        Err(if torn { Fault::Torn { good: self.offset } } else { damaged(self.offset, reason) })
     }
+}
+
+/// Whether all of `bytes` that lie in some sector are zeros; they begin at `offset`.
+fn has_zero_sector(bytes: &[u8], offset: u64) -> bool {
+    let first = bytes.len().min((SECTOR_LEN - offset % SECTOR_LEN) as usize);
+    let (head, rest) = bytes.split_at(first);
+    let is_zero = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
+    !head.is_empty() && is_zero(head) || rest.chunks(SECTOR_LEN as usize).any(is_zero)
 }
 
 /// The records of a payload.
@@ -226,6 +264,8 @@ pub(super) fn records(mut payload: &[u8]) -> impl Iterator<Item = Option<&[u8]>>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(frames: &[&[u8]]) -> Vec<u8> {
@@ -280,6 +320,56 @@ mod tests {
                 let marked = ends.contains(&(cut + 1));
                 assert_eq!(count, whole + usize::from(marked), "zeroed at {cut}");
                 assert_eq!(end.is_ok(), marked, "zeroed at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn unused_room_is_no_fault_and_other_zeros_are() {
+        let mut bytes = file(&[b"first", b"second"]);
+        let good = bytes.len() as u64;
+        bytes.resize(ROOM_STEP as usize, 0);
+        assert!(matches!(read(&bytes), (2, Ok(()))));
+        bytes.push(0);
+        assert!(matches!(read(&bytes), (2, Err(Fault::Torn { good: told })) if told == good));
+        // Nobody writes so far behind the end.
+        bytes.resize(2 * ROOM_STEP as usize, 0);
+        bytes[good as usize + OVERWRITE_LEN_MAX] = 1;
+        assert!(matches!(read(&bytes), (2, Err(Fault::Damaged { .. }))));
+    }
+
+    proptest! {
+        /// The power fails while a frame overwrites zeros: some of its sectors are not there.
+        #[test]
+        fn a_frame_that_lacks_any_of_its_sectors_is_torn(
+            before in 0..1200_usize,
+            len in 1..5000_usize,
+            lost in prop::collection::vec(any::<bool>(), 12),
+        ) {
+            let mut bytes = file(&[&vec![7; before]]);
+            let good = bytes.len();
+            push_frame(2, &vec![9; len], &mut bytes);
+            let end = bytes.len();
+            bytes.resize(ROOM_STEP as usize, 0);
+            let first = good / SECTOR_LEN as usize;
+            let mut whole = true;
+            for (nth, _) in lost.iter().enumerate().filter(|(_, lost)| **lost) {
+                let from = (first + nth) * SECTOR_LEN as usize;
+                let sector = from.max(good)..(from + SECTOR_LEN as usize).min(end);
+                // One that holds nothing but the mark is not missed.
+                whole &= sector.len() <= 1;
+                if !sector.is_empty() {
+                    bytes[sector].fill(0);
+                }
+            }
+            let (count, found) = read(&bytes);
+            prop_assert_eq!(count, 1 + usize::from(whole));
+            match found {
+                Ok(()) => prop_assert!(whole || bytes[good..].iter().all(|byte| *byte == 0)),
+                Err(Fault::Torn { good: told }) => {
+                    prop_assert!(!whole && told == good as u64);
+                }
+                Err(fault) => prop_assert!(false, "{:?}", fault),
             }
         }
     }

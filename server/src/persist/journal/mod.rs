@@ -7,6 +7,7 @@
 //! replaces it by a snapshot and a new log, `manifest` says which files there are.
 
 mod frame;
+mod log_file;
 mod manifest;
 mod repair;
 mod replay;
@@ -21,11 +22,11 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 
+pub use log_file::LogFile;
 pub use manifest::{Manifest, Names};
 pub use repair::repair;
 pub(super) use replay::total_len;
 pub use replay::{LIMITS_MARK, Player, Replayed, Replaying, replay};
-pub use writer::LogFile;
 
 /// When a record is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +96,9 @@ pub struct Journal {
     durable: AtomicU64,
     /// Who waits for what, by client.
     waiters: Mutex<HashMap<u64, (Target, Waker)>>,
-    /// Bytes of the log files, and of the base beside them.
-    log_len: AtomicU64,
+    /// Bytes of the log that is written to, of those before it, and of the base beside them.
+    file_len: AtomicU64,
+    older_len: AtomicU64,
     base_len: AtomicU64,
     /// The number of the file that is written to.
     number: AtomicU64,
@@ -148,7 +150,7 @@ impl Journal {
         }
         self.failing.store(false, Release);
         self.number.store(file.number(), Release);
-        self.log_len.store(file.len(), Release);
+        self.file_len.store(file.len(), Release);
         let journal = Arc::clone(self);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -320,13 +322,15 @@ impl Journal {
     /// Bytes of the base and of the log files.
     #[must_use]
     pub fn sizes(&self) -> (u64, u64) {
-        (self.base_len.load(Acquire), self.log_len.load(Acquire))
+        let logs = self.older_len.load(Acquire) + self.file_len.load(Acquire);
+        (self.base_len.load(Acquire), logs)
     }
 
-    /// Notes the sizes found at the start, or after a rewrite.
-    pub fn set_sizes(&self, base: u64, log: u64) {
+    /// Notes the sizes found at the start, or after a rewrite: of the base, and of the logs before
+    /// the one that is written to.
+    pub fn set_sizes(&self, base: u64, older: u64) {
         self.base_len.store(base, Release);
-        self.log_len.store(log, Release);
+        self.older_len.store(older, Release);
     }
 
     /// Bytes that are queued, whether a sync runs, and how many took long.

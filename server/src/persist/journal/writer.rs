@@ -4,15 +4,11 @@
 //! again: while it syncs, the next group gathers. Otherwise it writes once in a millisecond
 //! and syncs once a second, so that commands seldom have to wake it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use super::frame::{END_MARK, FILE_HEADER_LEN, file_header, push_records};
-use super::{Journal, Location, Policy};
-use crate::persist::files;
+use super::log_file::LogFile;
+use super::{Journal, Policy};
 
 /// Pause between writes when nobody waits for them.
 const LINGER: Duration = Duration::from_millis(1);
@@ -29,89 +25,6 @@ const GATHER_STEP: Duration = Duration::from_micros(50);
 /// A sync that takes longer is counted as delayed.
 const SYNC_SLOW: Duration = Duration::from_secs(2);
 
-/// A log file that is written to.
-#[derive(Debug)]
-pub struct LogFile {
-    file: File,
-    number: u64,
-    /// Bytes that are good.
-    len: u64,
-    /// The number of the next frame.
-    next: u64,
-}
-
-impl LogFile {
-    /// Creates the log of this number, durably.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn create(location: &Location, number: u64) -> io::Result<Self> {
-        let path = location.dir.join(location.names.log(number));
-        let mut file = File::create(&path)?;
-        file.write_all(&file_header(number))?;
-        file.sync_all()?;
-        files::sync_dir(&location.dir)?;
-        Ok(Self { file, number, len: FILE_HEADER_LEN as u64, next: 1 })
-    }
-
-    /// Opens a log that was replayed to go on behind its last frame; what follows is cut off.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn resume(path: &Path, number: u64, len: u64, next: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        let mut len = len;
-        if len < FILE_HEADER_LEN as u64 {
-            file.set_len(0)?;
-            file.write_all(&file_header(number))?;
-            len = FILE_HEADER_LEN as u64;
-        } else {
-            file.set_len(len)?;
-        }
-        if next > 1 {
-            // The mark of the last frame may be all that is missing of it.
-            file.seek(SeekFrom::Start(len - 1))?;
-            file.write_all(&[END_MARK])?;
-        }
-        file.seek(SeekFrom::Start(len))?;
-        file.sync_all()?;
-        Ok(Self { file, number, len, next })
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Its length.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether it holds nothing yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.next == 1
-    }
-
-    /// Writes records; after an error the file is as before.
-    fn write(&mut self, records: &[u8], frames: &mut Vec<u8>) -> io::Result<()> {
-        frames.clear();
-        let next = push_records(self.next, records, frames);
-        if let Err(error) = self.file.write_all(frames) {
-            // A part of it may be there: nothing must follow a torn frame.
-            self.file.set_len(self.len)?;
-            self.file.seek(SeekFrom::Start(self.len))?;
-            return Err(error);
-        }
-        self.len += frames.len() as u64;
-        self.next = next;
-        Ok(())
-    }
-}
-
 /// Writes what is queued until the journal is stopped. `on_failure` is told when writing fails
 /// and when it works again.
 pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool)) {
@@ -122,11 +35,17 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
         let waits = unsynced && journal.policy.load(Acquire) != Policy::No as u8;
         let next = take(journal, &mut taken, waits.then(|| synced + SYNC_EVERY));
         if !taken.is_empty() {
+            if unsynced && file.has_room() {
+                // The policy has just changed: no two frames are ever unsynced there.
+                sync(journal, &file);
+                synced = Instant::now();
+                journal.durable.store(journal.written.load(Relaxed), Release);
+            }
             if !write_until_it_works(journal, &mut file, &taken, &mut frames, on_failure) {
                 return;
             }
             journal.written.fetch_add(taken.len() as u64, Release);
-            journal.log_len.fetch_add(frames.len() as u64, Relaxed);
+            journal.file_len.store(file.len(), Release);
             unsynced = true;
             taken.clear();
         }
@@ -146,13 +65,15 @@ pub(super) fn run(journal: &Journal, mut file: LogFile, on_failure: &dyn Fn(bool
             Next::GoOn if policy != Policy::Always as u8 => std::thread::sleep(LINGER),
             Next::GoOn => gather(journal, clients, took),
             Next::Switch(other) => {
+                file.close();
+                journal.older_len.fetch_add(file.len(), Relaxed);
                 file = other;
-                journal.number.store(file.number, Release);
-                journal.log_len.fetch_add(file.len, Relaxed);
+                journal.number.store(file.number(), Release);
+                journal.file_len.store(file.len(), Release);
                 // Whoever waits for the switch looks at the number.
                 journal.wake_waiters();
             }
-            Next::Stop => return,
+            Next::Stop => return file.close(),
         }
     }
 }
@@ -167,6 +88,11 @@ fn gather(journal: &Journal, clients: usize, sync_took: Duration) {
     {
         std::thread::sleep(GATHER_STEP);
     }
+}
+
+/// Whether each group is synced before the next is written.
+fn synced_at_once(journal: &Journal) -> bool {
+    journal.policy.load(Acquire) == Policy::Always as u8
 }
 
 /// What follows a group of records.
@@ -218,7 +144,7 @@ fn write_until_it_works(
     on_failure: &dyn Fn(bool),
 ) -> bool {
     let mut failed = false;
-    while let Err(error) = file.write(records, frames) {
+    while let Err(error) = file.write(records, frames, synced_at_once(journal)) {
         if !failed {
             tracing::error!(
                 "Error writing to the journal: {error}. Changes are refused until it works again; \
@@ -251,7 +177,7 @@ fn write_until_it_works(
 fn sync(journal: &Journal, file: &LogFile) -> Duration {
     let began = Instant::now();
     journal.syncing.store(true, Relaxed);
-    if let Err(error) = file.file.sync_data() {
+    if let Err(error) = file.sync() {
         // What the system could not write it may have thrown away: no later sync would tell.
         tracing::error!(
             "the journal could not be synced: {error}. The process ends, for it cannot know \
