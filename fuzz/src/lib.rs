@@ -9,3 +9,4 @@ pub mod execute;
 pub mod glob;
 pub mod lua;
 pub mod parser;
+pub mod restore;

@@ -16,6 +16,9 @@ mod lua;
 #[allow(unreachable_pub, reason = "the fuzz package exports it")]
 #[path = "../../fuzz/src/parser.rs"]
 mod parser;
+#[allow(unreachable_pub, reason = "the fuzz package exports it")]
+#[path = "../../fuzz/src/restore.rs"]
+mod restore;
 
 use holdfast_engine::command::Group;
 use proptest::prelude::*;
@@ -91,6 +94,11 @@ proptest! {
     #[test]
     fn execute_streams(input in prop::collection::vec(any::<u8>(), 0..600)) {
         execute::run_group(&input, Group::Stream);
+    }
+
+    #[test]
+    fn restore_body(value in 0..15_u8, edits in prop::collection::vec(any::<u8>(), 0..24)) {
+        restore::run(&[&[value][..], &edits].concat());
     }
 
     #[test]
