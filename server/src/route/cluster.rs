@@ -113,15 +113,17 @@ const ON_LEADER: &[&str] = &[
     "raft.transfer_leader",
 ];
 
-/// What becomes of a command. One that is refused is local: running it tells why.
-#[must_use]
-pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Kind {
-    // Whoever is refused is told when it is run; ACL LOG hears of it then.
-    let Ok(entry) = super::check(node, session, args, Heard::No) else { return Kind::Local };
+/// What becomes of a command.
+///
+/// # Errors
+/// Why it may not run now. That is final, to be told by [`super::refuse`]: were it run here, it might
+/// be admitted the next moment, and change this node alone.
+pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Result<Kind, CommandError> {
+    let entry = super::check(node, session, args, Heard::No)?;
     if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
-        return Kind::Local;
+        return Ok(Kind::Local);
     }
-    match entry.run {
+    Ok(match entry.run {
         Run::Engine if session.in_subscriber_mode() => Kind::Local,
         // What no data decides: a node is asked whether it lives, or what time it is.
         Run::Engine if OF_NO_DATA.contains(&entry.row.name) => Kind::Local,
@@ -145,7 +147,7 @@ pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Kind {
             _ => Kind::Local,
         },
         Run::Container => Kind::Local,
-    }
+    })
 }
 
 /// `MOVED …` for a client that knows Redis Cluster's ways, if the command names a key and another

@@ -93,21 +93,45 @@ pub fn dispatch(
             }
         }
         Ok(Answer::Wait(waiting)) => return Flow::Wait(waiting),
-        Err(refused) if is_http(args[0]) => {
-            // A browser lured into sending commands here must not get any further.
-            tracing::warn!(
-                client = session.client.id,
-                "possible cross-protocol attack: closing a client that speaks HTTP ({refused})"
-            );
-            session.closing = true;
-        }
-        Err(refused) => {
-            node.observe.errors.record(&refused);
-            send(session, &Reply::error(refused), out);
-        }
+        Err(refusal) => send_refusal(node, session, args, refusal, out),
     }
     after_command(session);
     Flow::Done
+}
+
+/// Answers a command that was found not to be admitted, and does not look again.
+pub fn refuse(
+    node: &Arc<Node>,
+    session: &mut Session,
+    args: Args<'_>,
+    refusal: CommandError,
+    out: &mut Output,
+) {
+    // Only for ACL LOG to hear of it.
+    let _ = check(node, session, args, Heard::Yes);
+    let refusal = note_refusal(node, session, args, refusal);
+    send_refusal(node, session, args, refusal, out);
+    after_command(session);
+}
+
+fn send_refusal(
+    node: &Arc<Node>,
+    session: &mut Session,
+    args: Args<'_>,
+    refusal: CommandError,
+    out: &mut Output,
+) {
+    if is_http(args[0]) {
+        // A browser lured into sending commands here must not get any further.
+        tracing::warn!(
+            client = session.client.id,
+            "possible cross-protocol attack: closing a client that speaks HTTP ({refusal})"
+        );
+        session.closing = true;
+        return;
+    }
+    node.observe.errors.record(&refusal);
+    send(session, &Reply::error(refusal), out);
 }
 
 /// Whether a word begins an HTTP request.
@@ -145,26 +169,8 @@ fn answer(
     args: Args<'_>,
     scratch: &mut Scratch,
 ) -> Result<Answer, CommandError> {
-    let entry = match check(node, session, args, Heard::Yes) {
-        Ok(entry) => entry,
-        Err(error) => {
-            if args[0].eq_ignore_ascii_case(b"exec") {
-                // An EXEC that is itself refused ends the transaction, and says both.
-                session.discard();
-                return Err(CommandError::new(format!(
-                    "EXECABORT Transaction discarded because of: {}",
-                    error.text().strip_prefix("ERR ").unwrap_or(error.text())
-                )));
-            }
-            if let Some(queue) = &mut session.queue {
-                queue.failed = true;
-            }
-            if let Ok(entry) = table().resolve(args) {
-                node.observe.commands.record_rejected(CommandId(entry.id));
-            }
-            return Err(error);
-        }
-    };
+    let entry = check(node, session, args, Heard::Yes)
+        .map_err(|refusal| note_refusal(node, session, args, refusal))?;
     if session.queue.is_some() && !entry.row.flags.has(Flags::NOT_QUEUED) {
         return enqueue(node, session, entry, args).map(Answer::Reply);
     }
@@ -181,6 +187,30 @@ fn answer(
         return Ok(run_monitored(node, session, entry, args, scratch));
     }
     Ok(run_entry(node, session, entry, args, scratch))
+}
+
+/// What a refusal does to a transaction and to statistics; what the client is told.
+fn note_refusal(
+    node: &Arc<Node>,
+    session: &mut Session,
+    args: Args<'_>,
+    refusal: CommandError,
+) -> CommandError {
+    if args[0].eq_ignore_ascii_case(b"exec") {
+        // An EXEC that is itself refused ends the transaction, and says both.
+        session.discard();
+        return CommandError::new(format!(
+            "EXECABORT Transaction discarded because of: {}",
+            refusal.text().strip_prefix("ERR ").unwrap_or(refusal.text())
+        ));
+    }
+    if let Some(queue) = &mut session.queue {
+        queue.failed = true;
+    }
+    if let Ok(entry) = table().resolve(args) {
+        node.observe.commands.record_rejected(CommandId(entry.id));
+    }
+    refusal
 }
 
 /// Runs a tracking client's command: its reads are remembered, its changes known as its own.

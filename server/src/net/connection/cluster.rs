@@ -82,12 +82,14 @@ impl Connection {
         loop {
             let mut group = Group::default();
             let next = self.gather(raft, &mut group);
-            if !group.slots.is_empty() {
+            let settled = !group.slots.is_empty();
+            if settled {
                 self.settle(raft, group).await?;
             }
             self.scratch.tally.flush(&self.node);
             self.show();
-            if matches!(next, Next::Idle) && !self.aside.is_empty() {
+            // What was read while the group was settled may hold commands, and no event tells of it.
+            if matches!(next, Next::Idle) && (settled || !self.aside.is_empty()) {
                 continue;
             }
             match next {
@@ -160,7 +162,18 @@ impl Connection {
                 return Next::Idle;
             }
             let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-            let kind = cluster::classify(&self.node, &self.session, &args);
+            let kind = match cluster::classify(&self.node, &self.session, &args) {
+                Ok(kind) => kind,
+                Err(_) if !group.slots.is_empty() => {
+                    self.aside.push_front(command);
+                    return Next::Settle;
+                }
+                Err(refusal) => {
+                    let (node, session) = (&self.node, &mut self.session);
+                    route::refuse(node, session, &args, refusal, &mut self.output);
+                    continue;
+                }
+            };
             if matches!(kind, Kind::OneNode) && group.slots.is_empty() {
                 self.reply_in_order(&Reply::error(CommandError::known(
                     "ERR the leader serves this connection, and the command is about one node: \
