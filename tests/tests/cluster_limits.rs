@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use holdfast_tests::client::{Client, Received};
+use holdfast_tests::client::{Client, Received, encode};
 use holdfast_tests::cluster::Cluster;
 use holdfast_tests::server::{Kind, is_available};
 
@@ -47,6 +47,73 @@ fn a_write_larger_than_a_record_is_refused() {
         }
         assert!(client.line("SET k v").is_ok());
         assert_eq!(client.line("DBSIZE").int(), 4);
+    });
+}
+
+#[test]
+fn a_pipeline_longer_than_one_read_is_answered_whole() {
+    with_server(|| {
+        let mut cluster = Cluster::new(2, &[]);
+        cluster.settle();
+        for node in &cluster.nodes {
+            for (count, len) in [(2, 20_000), (3, 300_000), (100, 1000), (5000, 10)] {
+                let value = vec![b'x'; len];
+                let set = |n| encode(&[b"SET".as_slice(), format!("k:{n}").as_bytes(), &value]);
+                let mut client = node.client();
+                client.send_raw(&(0..count).flat_map(set).collect::<Vec<u8>>()).unwrap();
+                for n in 0..count {
+                    let reply = client.receive(PATIENCE);
+                    let ok = matches!(&reply, Received::Reply(reply) if reply.is_ok());
+                    assert!(ok, "reply {n} of {count} of {len} bytes each: {reply:?}");
+                }
+            }
+        }
+        cluster.assert_alike();
+    });
+}
+
+/// Memory that is found full may have room a moment later. What was refused is refused then: run
+/// after all, it would have to be in the log.
+#[test]
+fn what_memory_refuses_changes_no_replica() {
+    const ROOM: u64 = 8 << 20;
+    const PIPELINE: usize = 8;
+    with_server(|| {
+        let mut cluster = Cluster::new(2, &[]);
+        let used: u64 = cluster.client().info("memory", "used_memory").parse().unwrap();
+        let full = (used + ROOM).to_string();
+        assert!(cluster.client().cmd(&["CONFIG", "SET", "maxmemory", &full]).is_ok());
+        let mut clients: Vec<Client> = (0..6).map(|_| cluster.client()).collect();
+        let began = Instant::now();
+        let write = |(nth, client): (usize, &mut Client)| {
+            let value = "x".repeat(20_000);
+            let (mut refused, mut done, mut next) = (0, 0, nth);
+            while began.elapsed() < Duration::from_secs(3) {
+                let mut key = || {
+                    next = (next * 7 + 11) % 1999;
+                    format!("{nth}:{}", next % 200)
+                };
+                for _ in 0..PIPELINE {
+                    client.send(&["APPEND", &key(), &value]).unwrap();
+                }
+                client.send(&["DEL", &key(), &key(), &key()]).unwrap();
+                for _ in 0..=PIPELINE {
+                    let reply = client.read();
+                    refused += usize::from(reply.is_error("OOM"));
+                    done += usize::from(!reply.is_any_error());
+                }
+            }
+            (refused, done)
+        };
+        let (refused, done) = std::thread::scope(|scope| {
+            let start = |writer| scope.spawn(|| write(writer));
+            let writers: Vec<_> = clients.iter_mut().enumerate().map(start).collect();
+            let counts = writers.into_iter().map(|writer| writer.join().unwrap());
+            counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+        });
+        println!("{refused} refused, {done} done");
+        assert!(refused > 100 && done > 100, "{refused} refused, {done} done");
+        cluster.assert_alike();
     });
 }
 
