@@ -72,8 +72,8 @@ fn a_pipeline_longer_than_one_read_is_answered_whole() {
     });
 }
 
-/// Memory that is found full may have room a moment later. What was refused is refused then: run
-/// after all, it would have to be in the log.
+/// Each node has its own idea of how full its memory is; the leader's counts, and what it refuses
+/// while others make room changes nobody.
 #[test]
 fn what_memory_refuses_changes_no_replica() {
     const ROOM: u64 = 8 << 20;
