@@ -7,7 +7,8 @@
 //!
 //! A write that a crash cut short leaves too few bytes, or zeros at the end where the mark should
 //! be: a torn tail. One that overwrites zeros (see `log_file`) leaves any of its sectors as zeros, so a
-//! last frame of that length with a sector of nothing but zeros is one, too. Zeros up to a multiple of
+//! last frame of that length with a sector of nothing but zeros is one, too, if no later frame's header
+//! is behind it. Zeros up to a multiple of
 //! [`ROOM_STEP`] are room that was not used. Anything else that does not fit is damage, and nobody
 //! drops that silently.
 
@@ -235,9 +236,22 @@ impl<R: Read> FrameReader<R> {
         // No more was written than its beginning, or any part of it.
         let torn = short
             || end < begun as u64
-            || end <= overwritten_len_max && has_zero_sector(&tail[..end as usize], self.offset);
+            || end <= overwritten_len_max
+                && has_zero_sector(&tail[..end as usize], self.offset)
+                && !holds_later_frame(&tail[..end as usize], self.next);
         Err(if torn { Fault::Torn { good: self.offset } } else { damaged(self.offset, reason) })
     }
+}
+
+/// Whether the header of a frame behind number `next` is in `bytes`: it was written when that one was
+/// synced, which can be no torn write then.
+fn holds_later_frame(bytes: &[u8], next: u64) -> bool {
+    let later = next + 1..=next + (OVERWRITE_LEN_MAX / FRAME_HEADER_LEN) as u64;
+    bytes.windows(FRAME_HEADER_LEN).any(|header| {
+        let (numbers, crc) = header.split_at(16);
+        let number = numbers[4..12].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        later.contains(&number) && crc32fast::hash(numbers).to_le_bytes() == crc
+    })
 }
 
 /// Whether all of `bytes` that lie in some sector are zeros; they begin at `offset`.
@@ -322,6 +336,16 @@ mod tests {
                 assert_eq!(end.is_ok(), marked, "zeroed at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_lost_sector_is_damage_if_a_frame_follows() {
+        // The second frame begins with a sector.
+        let first = vec![7; SECTOR_LEN as usize - FILE_HEADER_LEN - FRAME_HEADER_LEN - 1];
+        let mut bytes = file(&[&first, &[8; 600], &[9; 600]]);
+        bytes.resize(ROOM_STEP as usize, 0);
+        bytes[SECTOR_LEN as usize..2 * SECTOR_LEN as usize].fill(0);
+        assert!(matches!(read(&bytes), (1, Err(Fault::Damaged { offset: SECTOR_LEN, .. }))));
     }
 
     #[test]
