@@ -37,6 +37,7 @@ const NOT_IN_A_CLUSTER: &[(&str, &str)] = &[
     ("min-replicas", "a majority has every write"),
     ("rename-command", "refused in a cluster"),
     ("tracking", "NOLOOP is not heeded, nor is what a transaction reads of its own"),
+    ("tracking-own-changes", "a transaction is told of its own changes, whatever it had read"),
     ("scripting-resp3", "DEBUG in scripts"),
 ];
 

@@ -72,6 +72,17 @@ pub struct KeyEvent {
     pub db: DbIndex,
     /// The key.
     pub key: Blob,
+    /// What it says of the key's content.
+    pub change: Change,
+}
+
+/// Whether an event means that a cached copy of its key is out of date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The content has changed: client side caches are invalidated.
+    Content,
+    /// Only what Redis does not count as content has: a stream's groups, its last id.
+    Bookkeeping,
 }
 
 /// Whom a message is for.
@@ -179,13 +190,32 @@ impl Effects {
     #[inline]
     pub fn event(&mut self, class: EventClass, name: &'static str, db: DbIndex, key: &[u8]) {
         if self.wanted.intersects(class) {
-            self.notices.push(Notice::Event(KeyEvent {
-                class,
-                name,
-                db,
-                key: Blob::copy_from(key),
-            }));
+            self.push_event(class, name, (db, key), Change::Content);
         }
+    }
+
+    /// Records a keyspace event of a change that WATCH and client side caches do not see.
+    pub fn bookkeeping_event(
+        &mut self,
+        class: EventClass,
+        name: &'static str,
+        db: DbIndex,
+        key: &[u8],
+    ) {
+        if self.wanted.intersects(class) {
+            self.push_event(class, name, (db, key), Change::Bookkeeping);
+        }
+    }
+
+    fn push_event(
+        &mut self,
+        class: EventClass,
+        name: &'static str,
+        (db, key): (DbIndex, &[u8]),
+        change: Change,
+    ) {
+        let key = Blob::copy_from(key);
+        self.notices.push(Notice::Event(KeyEvent { class, name, db, key, change }));
     }
 
     /// Records that `key` may now satisfy a blocked client.

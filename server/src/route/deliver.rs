@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holdfast_engine::command::{Args, Command};
-use holdfast_engine::effects::{Audience, Effects, EventClass, KeyEvent, Notice};
+use holdfast_engine::effects::{Audience, Change, Effects, EventClass, KeyEvent, Notice};
 use holdfast_engine::time::DbIndex;
 
 use crate::node::Node;
@@ -62,7 +62,8 @@ fn invalidate(node: &Node, notices: &[Notice]) {
     for notice in notices {
         match notice {
             Notice::Event(event)
-                if !event.class.intersects(EventClass::KEY_MISS.with(EventClass::NEW)) =>
+                if event.change == Change::Content
+                    && !event.class.intersects(EventClass::KEY_MISS.with(EventClass::NEW)) =>
             {
                 let by_server = EventClass::EXPIRED.with(EventClass::EVICTED);
                 let by_server = event.class.intersects(by_server);

@@ -257,7 +257,7 @@ pub(crate) fn track_reads(node: &Node, client_id: u64, row: &Command, args: Args
             tracking::note_read(args[index]);
             node.tracking.remember(&node.clients, client_id, args[index], keys_max);
         } else {
-            tracking::note_change(args[index]);
+            tracking::note_change(&node.tracking, client_id, args[index]);
         }
     });
 }

@@ -27,6 +27,9 @@ thread_local! {
     static CALLER: Cell<Option<(u64, Reads)>> = const { Cell::new(None) };
     /// What it has read and not changed since: of its own changes before that it need not hear.
     static CURRENT: RefCell<BTreeSet<Vec<u8>>> = const { RefCell::new(BTreeSet::new()) };
+    /// Keys it had read before a command that may change them: a change invalidates its cached copy,
+    /// even if it has read the new value since (in a transaction or a script).
+    static OUTDATED: RefCell<BTreeSet<Vec<u8>>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Whether the keys a command reads are entered.
@@ -249,7 +252,8 @@ impl Tracking {
         }
     }
 
-    /// Takes out the readers of a key; the caller stays if it has read its own change.
+    /// Takes out the readers of a key. The caller stays if it has read its own change, and is
+    /// among those to tell only if it had read the key before that change, too.
     fn take(&self, key: &Bytes, cause: Cause) -> Option<BTreeSet<u64>> {
         if let Some((caller, _)) = caller()
             && cause == Cause::Command
@@ -258,8 +262,11 @@ impl Tracking {
             let mut entry = self.keys.get_mut(key)?;
             if entry.contains(&caller) {
                 let mut readers = std::mem::replace(&mut *entry, BTreeSet::from([caller]));
-                readers.remove(&caller);
-                self.items_len.fetch_sub(readers.len(), Relaxed);
+                if !OUTDATED.with_borrow_mut(|outdated| outdated.remove(&key[..])) {
+                    readers.remove(&caller);
+                }
+                let gone = readers.len() - usize::from(readers.contains(&caller));
+                self.items_len.fetch_sub(gone, Relaxed);
                 return Some(readers);
             }
         }
@@ -321,6 +328,7 @@ pub fn as_caller<T>(client_id: u64, reads: Reads, run: impl FnOnce() -> T) -> T 
     let result = run();
     CALLER.set(None);
     CURRENT.with_borrow_mut(BTreeSet::clear);
+    OUTDATED.with_borrow_mut(BTreeSet::clear);
     result
 }
 
@@ -338,6 +346,9 @@ pub fn note_read(key: &[u8]) {
 }
 
 /// Notes that the caller's command may change a key.
-pub fn note_change(key: &[u8]) {
+pub fn note_change(tracking: &Tracking, client_id: u64, key: &[u8]) {
     CURRENT.with_borrow_mut(|current| current.remove(key));
+    if tracking.keys.get(key).is_some_and(|readers| readers.contains(&client_id)) {
+        OUTDATED.with_borrow_mut(|outdated| outdated.insert(key.to_vec()));
+    }
 }

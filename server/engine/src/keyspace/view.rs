@@ -33,8 +33,29 @@ pub(crate) use garbage::is_lock;
 pub enum Edit<T> {
     /// It changed it.
     Made(T),
+    /// It changed what WATCH and client side caches do not count as a change of the key: the
+    /// groups of a stream.
+    Bookkeeping(T),
     /// It left it as it was.
     Declined(T),
+}
+
+impl<T> Edit<T> {
+    /// What the work returned, whatever it changed.
+    pub fn into_result(self) -> T {
+        match self {
+            Self::Made(result) | Self::Bookkeeping(result) | Self::Declined(result) => result,
+        }
+    }
+
+    /// The same edit with another result.
+    pub fn map<U>(self, work: impl FnOnce(T) -> U) -> Edit<U> {
+        match self {
+            Self::Made(result) => Edit::Made(work(result)),
+            Self::Bookkeeping(result) => Edit::Bookkeeping(work(result)),
+            Self::Declined(result) => Edit::Declined(work(result)),
+        }
+    }
 }
 
 /// The locked part of the keyspace with the context of the command that runs on it.

@@ -89,7 +89,7 @@ fn change<T>(
                 });
                 Edit::Made(Ok(result))
             }
-            Ok(Edit::Declined(result)) => Edit::Declined(Ok(result)),
+            Ok(unchanged) => unchanged.map(Ok),
             Err(error) => Edit::Declined(Err(error)),
         }
     });
@@ -137,7 +137,7 @@ fn change_or_create<T>(
     let mut hash = Hash::default();
     let (now, limits) = (view.now(), HashLimits::from(view.limits()));
     let mut draft = Draft { hash: &mut hash, now, limits, expired: 0 };
-    let (Edit::Made(result) | Edit::Declined(result)) = work(&mut draft)?;
+    let result = work(&mut draft)?.into_result();
     if hash.stored_len() > 0 {
         let expires_at = hash.settle_expiry(None);
         view.set_object(key, Object::Hash(hash), expires_at, effects);

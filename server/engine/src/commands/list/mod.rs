@@ -41,8 +41,7 @@ fn change<T>(
     let limit = NodeLimit::from(view.limits());
     view.edit(key, effects, |record| match record.object_mut() {
         Some(Object::List(list)) => match work(list, limit) {
-            Ok(Edit::Made(result)) => Edit::Made(Ok(result)),
-            Ok(Edit::Declined(result)) => Edit::Declined(Ok(result)),
+            Ok(edit) => edit.map(Ok),
             Err(error) => Edit::Declined(Err(error)),
         },
         _ => Edit::Declined(Err(CommandError::WRONG_TYPE)),

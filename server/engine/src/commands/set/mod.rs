@@ -47,10 +47,7 @@ fn edit_set<T>(
     work: impl FnOnce(&mut Set) -> Edit<T>,
 ) -> Result<Option<T>, CommandError> {
     let edited = view.edit(key, effects, |record| match record.object_mut() {
-        Some(Object::Set(set)) => match work(set) {
-            Edit::Made(done) => Edit::Made(Ok(done)),
-            Edit::Declined(done) => Edit::Declined(Ok(done)),
-        },
+        Some(Object::Set(set)) => work(set).map(Ok),
         _ => Edit::Declined(Err(CommandError::WRONG_TYPE)),
     });
     edited.transpose()

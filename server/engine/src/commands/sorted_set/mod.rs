@@ -59,8 +59,7 @@ fn edit_sorted_set<T>(
 ) -> Result<Option<T>, CommandError> {
     let edited = view.edit(key, effects, |record| match record.object_mut() {
         Some(Object::SortedSet(set)) => match work(set) {
-            Ok(Edit::Made(done)) => Edit::Made(Ok(done)),
-            Ok(Edit::Declined(done)) => Edit::Declined(Ok(done)),
+            Ok(edit) => edit.map(Ok),
             Err(error) => Edit::Declined(Err(error)),
         },
         _ => Edit::Declined(Err(CommandError::WRONG_TYPE)),

@@ -1,7 +1,9 @@
 //! XCLAIM and XAUTOCLAIM: taking over what was delivered to others.
 
 use super::pending::idle_ms;
-use super::{edit_group, entry_reply, event, id_reply, no_key_or_group, range_start, stream_at};
+use super::{
+    bookkeeping_event, edit_group, entry_reply, id_reply, no_key_or_group, range_start, stream_at,
+};
 use crate::command::options::{integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
 use crate::effects::Effects;
@@ -160,7 +162,7 @@ impl<'a> Claims<'a> {
 
     fn finish(self) -> Edit<Done> {
         let done = Done { replies: self.replies, created: self.created, changes: self.changes };
-        if self.changes > 0 { Edit::Made(done) } else { Edit::Declined(done) }
+        if self.changes > 0 { Edit::Bookkeeping(done) } else { Edit::Declined(done) }
     }
 }
 
@@ -174,7 +176,7 @@ struct Done {
 impl Done {
     fn tell(self, view: &View<'_>, key: &[u8], effects: &mut Effects) -> Vec<Reply> {
         if self.created {
-            event(view, "xgroup-createconsumer", key, effects);
+            bookkeeping_event(view, "xgroup-createconsumer", key, effects);
         }
         effects.changed(self.changes);
         self.replies
@@ -279,10 +281,7 @@ fn xautoclaim(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
             }
         }
         let cursor = after(claims.group, next).unwrap_or(StreamId::MIN);
-        Ok(match claims.finish() {
-            Edit::Made(done) => Edit::Made((cursor, done, deleted)),
-            Edit::Declined(done) => Edit::Declined((cursor, done, deleted)),
-        })
+        Ok(claims.finish().map(|done| (cursor, done, deleted)))
     })?;
     let (cursor, done, deleted) = done.ok_or_else(|| no_key_or_group(key, group, ""))?;
     let taken = done.tell(view, key, effects);

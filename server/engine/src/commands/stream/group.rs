@@ -1,6 +1,8 @@
 //! XGROUP: making, setting and removing groups and their consumers.
 
-use super::{any_id, bad_subcommand, edit_group, edit_stream, event, no_group, strict_id};
+use super::{
+    any_id, bad_subcommand, bookkeeping_event, edit_group, edit_stream, event, no_group, strict_id,
+};
 use crate::command::options::{integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
 use crate::effects::Effects;
@@ -78,13 +80,14 @@ fn create(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
         Ok(())
     };
     if is_there {
-        edit_stream(view, key, effects, |stream| add(stream).map(Edit::Made))?;
+        edit_stream(view, key, effects, |stream| add(stream).map(Edit::Bookkeeping))?;
+        bookkeeping_event(view, "xgroup-create", key, effects);
     } else {
         let mut stream = Stream::default();
         add(&mut stream)?;
         view.set_object(key, Object::Stream(Box::new(stream)), None, effects);
+        event(view, "xgroup-create", key, effects);
     }
-    event(view, "xgroup-create", key, effects);
     effects.changed(1);
     Ok(Reply::Ok)
 }
@@ -119,9 +122,9 @@ fn setid(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandR
             id => any_id(id, 0)?,
         };
         group.entries_read = options.entries_read;
-        Ok(Edit::Made(()))
+        Ok(Edit::Bookkeeping(()))
     })?;
-    event(view, "xgroup-setid", args[2], effects);
+    bookkeeping_event(view, "xgroup-setid", args[2], effects);
     effects.changed(1);
     Ok(Reply::Ok)
 }
@@ -131,13 +134,13 @@ fn destroy(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Comman
     let key = args[2];
     let removed = edit_stream(view, key, effects, |stream| {
         Ok(match stream.groups.remove(args[3]) {
-            Some(_) => Edit::Made(true),
+            Some(_) => Edit::Bookkeeping(true),
             None => Edit::Declined(false),
         })
     })?;
     let removed = removed.ok_or(NO_KEY)?;
     if removed {
-        event(view, "xgroup-destroy", key, effects);
+        bookkeeping_event(view, "xgroup-destroy", key, effects);
         effects.changed(1);
         // Its readers wait no longer.
         if view.host().has_blocked_clients() {
@@ -152,12 +155,12 @@ fn createconsumer(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) ->
     let now = view.now();
     let created = change(view, args, effects, |_, group| {
         Ok(match group.create_consumer(args[4], now) {
-            true => Edit::Made(true),
+            true => Edit::Bookkeeping(true),
             false => Edit::Declined(false),
         })
     })?;
     if created {
-        event(view, "xgroup-createconsumer", args[2], effects);
+        bookkeeping_event(view, "xgroup-createconsumer", args[2], effects);
         effects.changed(1);
     }
     Ok(Reply::flag(created))
@@ -168,12 +171,12 @@ fn createconsumer(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) ->
 fn delconsumer(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandResult {
     let waited = change(view, args, effects, |_, group| {
         Ok(match group.delete_consumer(args[4]) {
-            Some(waited) => Edit::Made(Some(waited)),
+            Some(waited) => Edit::Bookkeeping(Some(waited)),
             None => Edit::Declined(None),
         })
     })?;
     if waited.is_some() {
-        event(view, "xgroup-delconsumer", args[2], effects);
+        bookkeeping_event(view, "xgroup-delconsumer", args[2], effects);
         effects.changed(1);
     }
     Ok(Reply::count(waited.unwrap_or(0)))

@@ -68,8 +68,7 @@ fn edit_stream<T>(
 ) -> Result<Option<T>, CommandError> {
     let edited = view.edit(key, effects, |record| match record.object_mut() {
         Some(Object::Stream(stream)) => match work(stream) {
-            Ok(Edit::Made(done)) => Edit::Made(Ok(done)),
-            Ok(Edit::Declined(done)) => Edit::Declined(Ok(done)),
+            Ok(edit) => edit.map(Ok),
             Err(error) => Edit::Declined(Err(error)),
         },
         _ => Edit::Declined(Err(CommandError::WRONG_TYPE)),
@@ -78,6 +77,7 @@ fn edit_stream<T>(
 }
 
 /// Lets `work` change a group of the stream at `key`; `None` if there is no such key or group.
+/// As in Redis, that is no change of the key to WATCH.
 ///
 /// # Errors
 /// As [`edit_stream`].
@@ -90,10 +90,7 @@ fn edit_group<T>(
     let edited = edit_stream(view, key, effects, |stream| {
         let Stream { entries, groups } = stream;
         let Some(group) = groups.get_mut(group) else { return Ok(Edit::Declined(None)) };
-        Ok(match work(entries, group)? {
-            Edit::Made(done) => Edit::Made(Some(done)),
-            Edit::Declined(done) => Edit::Declined(Some(done)),
-        })
+        Ok(work(entries, group)?.map(Some))
     })?;
     Ok(edited.flatten())
 }
@@ -169,6 +166,11 @@ fn entry_reply(item: Item<'_>) -> Reply {
 
 fn event(view: &View<'_>, name: &'static str, key: &[u8], effects: &mut Effects) {
     effects.event(EventClass::STREAM, name, view.db(), key);
+}
+
+/// An event of a change that leaves the stream's entries as they were.
+fn bookkeeping_event(view: &View<'_>, name: &'static str, key: &[u8], effects: &mut Effects) {
+    effects.bookkeeping_event(EventClass::STREAM, name, view.db(), key);
 }
 
 /// `NOGROUP No such key '…' or consumer group '…'`, and what follows it.

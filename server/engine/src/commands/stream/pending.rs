@@ -17,7 +17,7 @@ fn xack(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> CommandRe
         let Some(group) = stream.groups.get_mut(args[2]) else { return Ok(Edit::Declined(0)) };
         let ids = args[3..].iter().map(|id| strict_id(id, 0)).collect::<Result<Vec<_>, _>>()?;
         let count = ids.iter().filter(|id| group.acknowledge(**id)).count();
-        Ok(if count > 0 { Edit::Made(count) } else { Edit::Declined(0) })
+        Ok(if count > 0 { Edit::Bookkeeping(count) } else { Edit::Declined(0) })
     })?;
     let acknowledged = acknowledged.unwrap_or(0);
     effects.changed(acknowledged as u64);

@@ -4,7 +4,9 @@
 //! runs the same command again. Before that it has `settle` put ids in the place of `$`, which
 //! would otherwise mean another id every time.
 
-use super::{edit_group, entry_reply, event, no_key_or_group, peek_stream, stream_at, strict_id};
+use super::{
+    bookkeeping_event, edit_group, entry_reply, no_key_or_group, peek_stream, stream_at, strict_id,
+};
 use crate::command::options::{integer, is};
 use crate::command::{Access, Args, Begin, Command, Find, Flags, Group, KeySpec};
 use crate::effects::{Effects, Wait};
@@ -253,11 +255,11 @@ fn xreadgroup(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Com
             };
             let changes = count + u64::from(created);
             let given = Given { entries: reply, created, changes };
-            Ok(if changes > 0 { Edit::Made(given) } else { Edit::Declined(given) })
+            Ok(if changes > 0 { Edit::Bookkeeping(given) } else { Edit::Declined(given) })
         })?;
         let Some(given) = given else { continue };
         if given.created {
-            event(view, "xgroup-createconsumer", key, effects);
+            bookkeeping_event(view, "xgroup-createconsumer", key, effects);
         }
         effects.changed(given.changes);
         if let Some(entries) = given.entries {

@@ -1,7 +1,7 @@
 //! XDEL, XTRIM and XSETID: what takes entries away, and what sets the counts of them.
 
 use super::add::{AddOptions, Reader};
-use super::{edit_stream, event, strict_id};
+use super::{bookkeeping_event, edit_stream, event, strict_id};
 use crate::command::options::{integer, is};
 use crate::command::{Access, Args, Command, Flags, Group, KeySpec};
 use crate::effects::Effects;
@@ -102,12 +102,12 @@ fn xsetid(view: &mut View<'_>, args: Args<'_>, effects: &mut Effects) -> Command
         if max_deleted != StreamId::MIN {
             entries.max_deleted_id = max_deleted;
         }
-        Ok(Edit::Made(()))
+        Ok(Edit::Bookkeeping(()))
     })?;
     if set.is_none() {
         return Err(CommandError::NO_SUCH_KEY);
     }
-    event(view, "xsetid", key, effects);
+    bookkeeping_event(view, "xsetid", key, effects);
     effects.changed(1);
     Ok(Reply::Ok)
 }

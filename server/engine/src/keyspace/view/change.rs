@@ -73,6 +73,10 @@ impl View<'_> {
                 self.wrote = true;
                 result
             }
+            Edit::Bookkeeping(result) => {
+                self.wrote = true;
+                result
+            }
             Edit::Declined(result) => result,
         };
         self.hits.set(self.hits.get() + 1);
