@@ -39,6 +39,9 @@ const RESERVE_LEN_MAX: usize = 8 << 20;
 const INPUT_KEPT_MAX: usize = 64 * 1024;
 /// Replies are written early when so much waits.
 const WRITE_EARLY_LEN: usize = 128 * 1024;
+/// A client that has not logged in is closed when it leaves more than this unread
+/// (CVE-2025-21605: it could make the server hold replies without end).
+const UNAUTHENTICATED_OUTPUT_MAX: usize = 64 * 1024;
 /// Commands run between two chances for other connections.
 const COMMANDS_PER_TURN: usize = 1024;
 
@@ -90,6 +93,8 @@ pub struct Connection {
     missing: usize,
     /// Since when the soft output limit has been exceeded.
     over_soft_limit: Option<Instant>,
+    /// Its output went over the limit: part of it is lost, so nothing may follow.
+    overflowed: bool,
     /// The journal's position behind all changes that the replies may acknowledge.
     owed: u64,
 }
@@ -116,6 +121,7 @@ impl Connection {
             failed: None,
             missing: 0,
             over_soft_limit: None,
+            overflowed: false,
             owed: 0,
         }
     }
@@ -250,19 +256,7 @@ impl Connection {
             if let Flow::Wait(waiting) = flow {
                 waits = Some((waiting, args.iter().map(|arg| arg.to_vec()).collect()));
             }
-            if self.output.len() > WRITE_EARLY_LEN {
-                if !self.node.persist.journal.holds_replies() {
-                    write_early(&self.stream, &mut self.output);
-                }
-                if over_hard_limit(&self.node, &self.session, self.output.len()) {
-                    tracing::warn!(
-                        client = self.session.client.id,
-                        "client closed for overcoming of output buffer limits"
-                    );
-                    self.output.clear();
-                    self.session.closing = true;
-                }
-            }
+            bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
         }
         self.room.take_back(commands);
         waits
@@ -286,6 +280,7 @@ impl Connection {
                 &mut self.scratch,
                 &mut self.output,
             );
+            bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
             if let Flow::Wait(waiting) = flow {
                 return Some((waiting, command));
             }
@@ -416,10 +411,15 @@ impl Connection {
     }
 
     fn reply(&mut self, reply: &Reply) {
+        if self.overflowed {
+            return;
+        }
         if let Reply::Error(error) = reply {
             self.node.observe.errors.record(error);
         }
         route::send(&self.session, reply, &mut self.output);
+        self.overflowed =
+            bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
     }
 
     /// Waits until the deadline or until another ends the block, reading and writing meanwhile.
@@ -584,7 +584,7 @@ impl Connection {
         }
         let len = self.output.len() as u64;
         let limit = self.node.settings.output_buffer_limit(class(&self.session));
-        let hard = limit.hard_bytes > 0 && len > limit.hard_bytes;
+        let hard = over_hard_limit(&self.node, &self.session, self.output.len());
         if limit.soft_bytes > 0 && len > limit.soft_bytes {
             let since = *self.over_soft_limit.get_or_insert_with(Instant::now);
             if since.elapsed() < Duration::from_secs(limit.soft_seconds) && !hard {
@@ -619,7 +619,37 @@ fn class(session: &Session) -> ClientClass {
     if session.is_subscriber() { ClientClass::PubSub } else { ClientClass::Normal }
 }
 
+/// Sends what the socket takes once much output waits, and marks the connection for closing when the
+/// rest is over the client's limit; whether it is. Called after each reply, because one pipeline can ask for
+/// more than memory holds.
+#[inline]
+fn bound_output(node: &Node, stream: &Stream, session: &mut Session, output: &mut Output) -> bool {
+    let bound = match session.authenticated {
+        true => WRITE_EARLY_LEN,
+        false => UNAUTHENTICATED_OUTPUT_MAX,
+    };
+    if output.len() <= bound {
+        return false;
+    }
+    if !node.persist.journal.holds_replies() {
+        write_early(stream, output);
+    }
+    let is_over = over_hard_limit(node, session, output.len());
+    if is_over {
+        tracing::warn!(
+            client = session.client.id,
+            "client closed for overcoming of output buffer limits"
+        );
+        output.clear();
+        session.closing = true;
+    }
+    is_over
+}
+
 fn over_hard_limit(node: &Node, session: &Session, len: usize) -> bool {
+    if !session.authenticated && len > UNAUTHENTICATED_OUTPUT_MAX {
+        return true;
+    }
     let limit = node.settings.output_buffer_limit(class(session)).hard_bytes;
     limit > 0 && len as u64 > limit
 }

@@ -79,10 +79,16 @@ impl<'a> Request<'a> {
             } else if more > 0 && is(option, "STREAMS") {
                 let streams = &args[at + 1..];
                 if !streams.len().is_multiple_of(2) {
-                    return Err(CommandError::known(
-                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' \
-                         must be specified.",
-                    ));
+                    return Err(CommandError::known(match form {
+                        Form::Xread => {
+                            "ERR Unbalanced 'xread' list of streams: for each stream key an ID \
+                             or '$' must be specified."
+                        }
+                        Form::Xreadgroup => {
+                            "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an \
+                             ID or '>' must be specified."
+                        }
+                    }));
                 }
                 (request.keys, request.ids) = streams.split_at(streams.len() / 2);
                 break;
