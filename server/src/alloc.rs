@@ -14,7 +14,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use mimalloc::MiMalloc;
 
@@ -37,7 +37,12 @@ thread_local! {
     // `const` and without a destructor: it can be touched at any time in a thread's life, and
     // touching it never allocates.
     static BALANCE: Cell<i64> = const { Cell::new(0) };
+    /// What [`PURGES_ASKED`] was when this thread last gave memory back.
+    static PURGED: Cell<u64> = const { Cell::new(0) };
 }
+
+/// How often all threads were asked to give memory back.
+static PURGES_ASKED: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
 fn count(bytes: i64) {
@@ -130,6 +135,23 @@ pub fn rss() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// Asks every thread that calls [`purge_if_asked`] to give its free memory back.
+pub fn ask_all_to_purge() {
+    PURGES_ASKED.fetch_add(1, Relaxed);
+}
+
+/// Gives free memory of this thread back if that was asked for since its last time; whether it did.
+/// Blocks that another thread freed stay in the heap of the thread that allocated them, so each
+/// thread must do this for itself.
+pub fn purge_if_asked() -> bool {
+    let asked = PURGES_ASKED.load(Relaxed);
+    let is_new = PURGED.replace(asked) != asked;
+    if is_new {
+        purge();
+    }
+    is_new
 }
 
 /// Gives free memory of this thread back to the system: MEMORY PURGE. May take milliseconds.

@@ -29,6 +29,7 @@ pub async fn run(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0u64;
+    let mut excess = Excess::default();
     while *shutdown.borrow_and_update() == Shutdown::No {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -52,6 +53,62 @@ pub async fn run(node: Arc<Node>) {
         if round.is_multiple_of(TIDY_EVERY_ROUNDS) {
             node.engine.keyspace().shrink();
             node.engine.keyspace().drop_idle_scans(node.now());
+            if excess.is_new(crate::alloc::rss(), crate::alloc::used_memory()) {
+                give_memory_back().await;
+                excess.note(crate::alloc::rss(), crate::alloc::used_memory());
+            }
+        }
+    }
+}
+
+/// How much more memory the process has than it uses.
+#[derive(Debug, Default)]
+struct Excess {
+    /// What was left of it when memory was last given back.
+    left_bytes: u64,
+}
+
+impl Excess {
+    /// Less than this is not worth the milliseconds that giving it back may take.
+    const BYTES_MIN: u64 = 32 << 20;
+
+    /// Whether it is large, and larger than what giving memory back last time could not change
+    /// (fragments).
+    fn is_new(&mut self, rss: u64, used: u64) -> bool {
+        let excess = rss.saturating_sub(used);
+        self.left_bytes = self.left_bytes.min(excess);
+        excess - self.left_bytes > Self::BYTES_MIN.max(used / 4)
+    }
+
+    fn note(&mut self, rss: u64, used: u64) {
+        self.left_bytes = rss.saturating_sub(used);
+    }
+}
+
+/// Lets each worker thread give its free memory back. A task cannot choose its thread, so more tasks
+/// than threads hold theirs for a moment, and the others take the rest.
+async fn give_memory_back() {
+    /// Long enough for another worker to take a task over.
+    const HELD: Duration = Duration::from_micros(500);
+    const ROUNDS_MAX: usize = 8;
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    crate::alloc::ask_all_to_purge();
+    let mut purged = 0;
+    for _ in 0..ROUNDS_MAX {
+        let tasks: Vec<_> = (0..workers)
+            .map(|_| {
+                tokio::spawn(async {
+                    let did = crate::alloc::purge_if_asked();
+                    std::thread::sleep(HELD);
+                    did
+                })
+            })
+            .collect();
+        for task in tasks {
+            purged += usize::from(task.await.unwrap_or(false));
+        }
+        if purged >= workers {
+            return;
         }
     }
 }
