@@ -67,7 +67,7 @@ struct Source {
 impl Source {
     fn is_test(&self) -> bool {
         let dirs = ["tests/tests/", "server/tests/", "redlock-client/tests/"];
-        let names = ["/tests.rs", "/testing.rs", "/oracle_tests.rs", "/model.rs"];
+        let names = ["/tests.rs", "/testing.rs", "/oracle_tests.rs", "/cve_tests.rs", "/model.rs"];
         dirs.iter().any(|dir| self.path.starts_with(dir))
             || self.path.contains("/tests/")
             || names.iter().any(|name| self.path.ends_with(name))
@@ -281,6 +281,28 @@ fn unsafe_code_keeps_to_its_rooms() {
         }
     }
     none(&found, "unsafe outside engine::raw and alloc");
+}
+
+#[test]
+fn no_runtime_file_is_tracked() {
+    let listed = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {
+        holdfast_tests::skip_loudly("tracked runtime files: this is no git checkout");
+        return;
+    };
+    let tracked = String::from_utf8(listed.stdout).unwrap();
+    let is_runtime = |path: &&str| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        ["holdfast-locks", "holdfast-clock"].iter().any(|start| name.starts_with(start))
+            || [".rdb", ".aof", ".manifest"].iter().any(|end| name.ends_with(end))
+            || path.split('/').any(|dir| dir == "appendonlydir")
+            || path.starts_with("raft/")
+    };
+    let found: Vec<String> = tracked.lines().filter(is_runtime).map(str::to_owned).collect();
+    none(
+        &found,
+        "files that a running server writes are tracked; a fresh clone would start with them",
+    );
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod args;
 mod bit;
 mod cjson;
 mod cmsgpack;
+#[cfg(test)]
+mod cve_tests;
 pub(crate) mod library;
 pub(crate) mod number;
 #[cfg(test)]

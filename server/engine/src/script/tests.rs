@@ -102,12 +102,12 @@ fn eval_in(vm: &Vm, caller: &mut Fake, body: &str) -> String {
     }
 }
 
-fn eval(body: &str) -> String {
+pub(super) fn eval(body: &str) -> String {
     eval_in(&vm(), &mut Fake::default(), body)
 }
 
 /// Each script answers what stands beside it.
-fn check(table: &[(&str, &str)]) {
+pub(super) fn check(table: &[(&str, &str)]) {
     let vm = vm();
     for (body, expected) in table {
         assert_eq!(eval_in(&vm, &mut Fake::default(), body), *expected, "{body}");
