@@ -287,7 +287,12 @@ pub fn encode_session(session: &Session) -> Vec<u8> {
     out.push(u8::from(session.protocol == Protocol::Resp3));
     out.push(u8::from(session.authenticated));
     out.push(u8::from(session.touch == Touch::Leaves));
-    out.push(u8::from(session.reply_mode == ReplyMode::Off));
+    out.push(match session.reply_mode {
+        ReplyMode::On => 0,
+        ReplyMode::Off => 1,
+        ReplyMode::SkipNext => 2,
+        ReplyMode::Skip => 3,
+    });
     out.push(u8::from(session.moves));
     out.push(session.hops + 1);
     let names = session.client.names();
@@ -295,6 +300,7 @@ pub fn encode_session(session: &Session) -> Vec<u8> {
         put_bytes(&mut out, text);
     }
     put_bytes(&mut out, session.user.name());
+    out.push(u8::from(session.watch_lost));
     out
 }
 
@@ -305,7 +311,13 @@ fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malfor
     let resp3 = from.u8("protocol")? == 1;
     let authenticated = from.u8("authenticated")? == 1;
     let leaves = from.u8("touch")? == 1;
-    let silent = from.u8("reply mode")? == 1;
+    let reply_mode = match from.u8("reply mode")? {
+        0 => ReplyMode::On,
+        1 => ReplyMode::Off,
+        2 => ReplyMode::SkipNext,
+        3 => ReplyMode::Skip,
+        _ => return Err(Malformed("reply mode")),
+    };
     let moves = from.u8("mode")? == 1;
     let hops = from.u8("hops")?;
     let addr = from.text("address")?;
@@ -320,6 +332,8 @@ fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malfor
         });
         return Err(Malformed("user: this node does not know it"));
     };
+    // The release before this one did not send it.
+    let watch_lost = from.u8("watches").is_ok_and(|lost| lost == 1);
     if u32::from(db.0) >= node.settings.databases() {
         return Err(Malformed("db"));
     }
@@ -349,7 +363,8 @@ fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malfor
                 session.log_out(&acl.acl);
             }
             session.touch = if leaves { Touch::Leaves } else { Touch::Counts };
-            session.reply_mode = if silent { ReplyMode::Off } else { ReplyMode::On };
+            session.reply_mode = reply_mode;
+            session.watch_lost = watch_lost;
             session.protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
             session.client.set_protocol(session.protocol);
             session.moves = moves;

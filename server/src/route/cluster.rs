@@ -135,7 +135,9 @@ pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Result<K
             _ => Kind::Write(entry),
         },
         Run::Server(_) => match entry.full_name.as_str() {
-            "exec" if session.queue.as_ref().is_some_and(is_runnable) => Kind::Exec,
+            "exec" if !session.watch_lost && session.queue.as_ref().is_some_and(is_runnable) => {
+                Kind::Exec
+            }
             "watch" if session.queue.is_none() => Kind::AfterBarrier,
             "raft.once" if tagged(args).is_ok() => Kind::Once(entry),
             "script|load" => Kind::Script(entry),

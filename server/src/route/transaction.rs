@@ -61,6 +61,7 @@ fn watch(call: &mut Call<'_>) -> Answer {
 /// `UNWATCH`: forgets the watches.
 fn unwatch(call: &mut Call<'_>) -> Answer {
     call.session.watches.clear();
+    call.session.watch_lost = false;
     call.session.publish();
     Reply::Ok.into()
 }
@@ -71,10 +72,14 @@ fn exec(call: &mut Call<'_>) -> Answer {
         return CommandError::known("ERR EXEC without MULTI").into();
     };
     let watches = std::mem::take(&mut call.session.watches);
+    let watch_lost = std::mem::take(&mut call.session.watch_lost);
     call.session.publish();
     if queue.failed {
         return CommandError::known("EXECABORT Transaction discarded because of previous errors.")
             .into();
+    }
+    if watch_lost {
+        return Reply::NilArray.into();
     }
     let mut scratch = Scratch::default();
     match run_queue(call.node, call.session, &queue, &watches, &mut scratch) {

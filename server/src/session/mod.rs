@@ -67,6 +67,9 @@ pub struct Session {
     pub queue: Option<Queue>,
     /// What WATCH saw.
     pub watches: Vec<Watch>,
+    /// A WATCH came to nothing: it was refused, or its leader lost leadership. The next EXEC must
+    /// fail, because nobody knows whether the watched keys have changed.
+    pub watch_lost: bool,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
     /// Whether its looks at keys count as uses.
@@ -104,6 +107,7 @@ impl Session {
             unrestricted: false,
             queue: None,
             watches: Vec::new(),
+            watch_lost: false,
             reply_mode: ReplyMode::On,
             touch: Touch::Counts,
             tracking: None,
@@ -181,6 +185,21 @@ impl Session {
     pub fn discard(&mut self) {
         self.queue = None;
         self.watches.clear();
+        self.watch_lost = false;
+        self.publish();
+    }
+
+    /// Opens a transaction that can only fail: MULTI could not run, and what is sent behind it must
+    /// not run by itself.
+    pub fn begin_failed_transaction(&mut self) {
+        self.queue = Some(Queue { failed: true, ..Queue::default() });
+        self.publish();
+    }
+
+    /// Gives up the watches, which nobody can check any more.
+    pub fn lose_watches(&mut self) {
+        self.watches.clear();
+        self.watch_lost = true;
         self.publish();
     }
 

@@ -571,7 +571,7 @@ impl Connection {
         let Some(command) = self.aside.pop_front() else { return Ok(()) };
         match passed {
             Ok(_) => drop(self.run_here(command)),
-            Err(refusal) => self.reply_in_order(&Reply::error(CommandError::from(refusal))),
+            Err(refusal) => self.refuse_framing(&command, CommandError::from(refusal)),
         }
         Ok(())
     }

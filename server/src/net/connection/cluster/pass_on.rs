@@ -15,7 +15,7 @@ use super::Passed;
 use crate::commit::raft::cluster::pass_on;
 use crate::commit::raft::{RaftNode, Refusal};
 use crate::net::Stream;
-use crate::net::connection::{Connection, End};
+use crate::net::connection::{Connection, End, OwnedCommand};
 use crate::net::members;
 use crate::session::Kill;
 
@@ -36,20 +36,18 @@ impl Connection {
                     "CLUSTERDOWN This node belongs to no cluster yet: RAFT.CLUSTER INIT or JOIN",
                 )
             };
-            self.aside.pop_front();
-            self.reply_in_order(&Reply::error(text));
+            self.refuse_front(text);
             // One that came by another node goes back there, which finds the new leader.
             self.session.closing |= far;
             return Ok(Passed::Here);
         }
-        if self.session.queue.is_some() || !self.session.watches.is_empty() {
-            // They were taken by a leader that this node is no longer.
-            self.aside.pop_front();
-            self.session.discard();
-            self.reply_in_order(&Reply::error(CommandError::known(
-                "EXECABORT Transaction discarded because of: the leader of the cluster has changed",
-            )));
+        if self.session.queue.is_some() {
+            // This node led when the transaction began.
+            self.end_transaction();
             return Ok(Passed::Here);
+        }
+        if !self.session.watches.is_empty() {
+            self.session.lose_watches();
         }
         let until = Instant::now() + LEADER_PATIENCE;
         let session = members::encode_session(&self.session);
@@ -61,8 +59,7 @@ impl Connection {
                 return Ok(Passed::Here);
             }
             if let Some(text) = raft.failure() {
-                self.aside.pop_front();
-                self.reply_in_order(&Reply::error(CommandError::from(Refusal::Failed(text))));
+                self.refuse_front(CommandError::from(Refusal::Failed(text)));
                 return Ok(Passed::Here);
             }
             if known.leader.is_some()
@@ -71,8 +68,7 @@ impl Connection {
                 break stream;
             }
             if Instant::now() >= until {
-                self.aside.pop_front();
-                self.reply_in_order(&Reply::error(CommandError::from(Refusal::NoQuorum)));
+                self.refuse_front(CommandError::from(Refusal::NoQuorum));
                 return Ok(Passed::Here);
             }
             let pause = tokio::time::sleep(Duration::from_millis(20));
@@ -83,6 +79,53 @@ impl Connection {
         }
         self.splice(upstream).await?;
         Ok(Passed::Over)
+    }
+
+    /// Answers the command in front, which no leader can be found for.
+    fn refuse_front(&mut self, error: CommandError) {
+        if let Some(command) = self.aside.pop_front() {
+            self.refuse_framing(&command, error);
+        }
+    }
+
+    /// Refuses a command without changing what the commands behind it mean: MULTI opens a transaction
+    /// that will fail, and a refused WATCH fails the next EXEC.
+    pub(super) fn refuse_framing(&mut self, command: &OwnedCommand, error: CommandError) {
+        let name = command.first().map_or(&[][..], Vec::as_slice);
+        if name.eq_ignore_ascii_case(b"multi") {
+            self.session.begin_failed_transaction();
+            self.reply_in_order(&Reply::Ok);
+            return;
+        }
+        if name.eq_ignore_ascii_case(b"watch") {
+            self.session.lose_watches();
+        }
+        self.reply_in_order(&Reply::error(error));
+    }
+
+    /// Ends a transaction by the command in front, EXEC or DISCARD, on a node that cannot run it.
+    fn end_transaction(&mut self) {
+        let Some(command) = self.aside.pop_front() else { return };
+        let failed = self.session.queue.as_ref().is_some_and(|queue| queue.failed);
+        if !command[0].eq_ignore_ascii_case(b"exec") && !command[0].eq_ignore_ascii_case(b"discard")
+        {
+            // MULTI and WATCH inside a transaction are errors that do not end it.
+            drop(self.run_here(command));
+            return;
+        }
+        self.session.discard();
+        let reply = if command[0].eq_ignore_ascii_case(b"discard") {
+            Reply::Ok
+        } else if failed {
+            Reply::error(CommandError::known(
+                "EXECABORT Transaction discarded because of previous errors.",
+            ))
+        } else {
+            Reply::error(CommandError::known(
+                "EXECABORT Transaction discarded because of: the leader of the cluster has changed",
+            ))
+        };
+        self.reply_in_order(&reply);
     }
 
     /// Bytes both ways, until either end goes.
