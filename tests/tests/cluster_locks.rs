@@ -41,6 +41,13 @@ fn waiter(cluster: &mut Cluster, line: &str, place: u64) -> Client {
     client
 }
 
+/// How many stand in a lock's queue, whichever node is asked.
+fn waiters_of(cluster: &mut Cluster, key: &str) -> usize {
+    let Reply::Array(fields) = cluster.client().cmd(&["LOCK.INFO", key]) else { return 0 };
+    let at = fields.iter().position(|field| field.text() == "waiters").unwrap();
+    fields[at + 1].elements().len()
+}
+
 fn says_nothing(client: &mut Client) {
     assert!(matches!(client.receive(Duration::from_millis(150)), Received::Nothing));
 }
@@ -114,40 +121,40 @@ fn locks_tokens_and_leases_outlive_their_leader_and_a_restart() {
             .collect();
         let leader = cluster.leader();
         cluster.nodes[leader].kill();
-        for client in &mut waiters {
-            match client.receive(Duration::from_secs(10)) {
-                Received::Reply(reply) => assert!(reply.is_any_error(), "{reply:?}"),
-                Received::Closed => {}
-                Received::Nothing => panic!("a waiter of a dead leader hears nothing"),
-            }
+        // The one whose own node went hears so; the others wait on, in their order.
+        let gone = if leader == 0 { 2 } else { leader - 1 };
+        let mut lost = waiters.remove(gone);
+        match lost.receive(Duration::from_secs(10)) {
+            Received::Reply(reply) => assert!(reply.is_any_error(), "{reply:?}"),
+            Received::Closed => {}
+            Received::Nothing => panic!("a waiter of a dead node hears nothing"),
         }
-        // They come again with the age they have reached, in whatever order.
+        waiters.iter_mut().for_each(says_nothing);
+        // It comes again with the age it has reached, which here is the greatest.
         let alive = (leader + 1) % 3;
         let mut holder = cluster.nodes[alive].client();
         let _ = cluster.leader();
         assert!(holder.line(&format!("LOCK.CHECK k {first}")).is_ok());
-        let mut again: Vec<Client> = [(2, 4_000), (3, 3_000), (1, 5_000)]
-            .into_iter()
-            .enumerate()
-            .map(|(place, (n, age))| {
-                let line = format!("LOCK.ACQUIRE k w{n} 60000 BLOCK 20000 AGE {age}");
-                let mut client = cluster.nodes[alive].client();
-                client.send(&line.split(' ').collect::<Vec<_>>()).unwrap();
-                while waiting(&mut cluster) != place as u64 + 1 {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                client
-            })
-            .collect();
+        let line = format!("LOCK.ACQUIRE k w{} 60000 BLOCK 20000 AGE 90000", gone + 1);
+        let mut client = cluster.nodes[alive].client();
+        client.send(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        waiters.insert(0, client);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while waiters_of(&mut cluster, "k") != 3 {
+            assert!(Instant::now() < deadline, "they do not wait at the new leader");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(holder.line("LOCK.RENEW k a 60000").int(), first);
         assert_eq!(holder.line("LOCK.RELEASE k a").int(), 1);
         let mut before = first;
-        for (place, owner) in [(2, "w1"), (0, "w2"), (1, "w3")] {
-            let client = &mut again[place];
+        let mut owners: Vec<usize> = (0..3).filter(|n| *n != gone).collect();
+        owners.insert(0, gone);
+        for (client, owner) in waiters.iter_mut().zip(owners) {
             let granted = token(&client.read());
-            assert!(granted > before, "{owner}: {granted} after {before}");
+            assert!(granted > before, "w{}: {granted} after {before}", owner + 1);
             before = granted;
-            assert_eq!(client.cmd(&["LOCK.RELEASE", "k", owner]).int(), 1);
+            let owner = format!("w{}", owner + 1);
+            assert_eq!(client.cmd(&["LOCK.RELEASE", "k", &owner]).int(), 1);
         }
         assert!(holder.line("LEASE.RENEW").is_any_error());
         assert_eq!(holder.cmd(&["LEASE.RENEW", &lease]).int(), 60_000);

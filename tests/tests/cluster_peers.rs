@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 const HELLO_LEN: usize = 65;
 const NONCE_AND_PROOF_LEN: usize = 64;
 const PURPOSES: [Purpose; 5] =
-    [Purpose::Control, Purpose::Append, Purpose::Snapshot, Purpose::Client, Purpose::Join];
+    [Purpose::Control, Purpose::Append, Purpose::Snapshot, Purpose::Forward, Purpose::Join];
 
 fn secret() -> Secret {
     Secret::new(SECRET.as_bytes())
@@ -167,7 +167,7 @@ async fn members_that_send_nonsense_are_hung_up_on() {
             }),
         ),
     ];
-    for kind in 1..=msg::SESSION {
+    for kind in 1..=msg::ANSWER {
         nonsense.push(("a body that is none", frame(kind, &[0xee; 30])));
         nonsense.push(("no body", frame(kind, b"")));
     }

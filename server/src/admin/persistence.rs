@@ -401,7 +401,8 @@ fn waitaof(call: &mut Call<'_>) -> Answer {
     }
     if !journal.is_on() {
         let none = [Reply::Integer(0), Reply::Integer(0)];
-        return Answer::Wait(Waiting::Replicas(timeout, Reply::Array(none.into())));
+        let reply = Reply::Array(none.into());
+        return Answer::Wait(Waiting::Replicas { wanted: None, timeout, reply });
     }
     Answer::Wait(Waiting::Journal { target, timeout, replicas: replicas > 0 })
 }

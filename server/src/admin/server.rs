@@ -29,8 +29,13 @@ fn wait(call: &mut Call<'_>) -> Answer {
     };
     match timeout(call.args[2]) {
         Err(error) => error.into(),
-        Ok(_) if replicas <= 0 || call.in_transaction => Reply::Integer(0).into(),
-        Ok(timeout) => Answer::Wait(Waiting::Replicas(timeout, Reply::Integer(0))),
+        Ok(_) if call.in_transaction => Reply::Integer(0).into(),
+        Ok(_) if replicas <= 0 && call.node.raft().is_none() => Reply::Integer(0).into(),
+        Ok(timeout) => Answer::Wait(Waiting::Replicas {
+            wanted: Some(u64::try_from(replicas).unwrap_or(0)),
+            timeout,
+            reply: Reply::Integer(0),
+        }),
     }
 }
 

@@ -287,6 +287,8 @@ settings! {
         raft_election_timeout_ms: u64 = "raft-election-timeout",
         /// A snapshot is made when so many bytes came into the Raft log since the last one.
         raft_snapshot_log_size: u64 = "raft-snapshot-log-size",
+        /// Whether a follower's READONLY clients read what it has, though it may be stale.
+        raft_stale_reads: bool = "raft-stale-reads",
         /// Seconds between keep-alive probes, 0 for none.
         tcp_keepalive_s: u32 = "tcp-keepalive",
         /// Seconds after which an idle client is disconnected, 0 for never.

@@ -307,6 +307,7 @@ const RAFT: &[Directive] = &[
     Directive::text("raft-announce", "").immutable(),
     Directive::int("raft-election-timeout", "150", 100, 60_000).immutable(),
     Directive::size("raft-snapshot-log-size", "67108864", 65_536, ULONG).immutable(),
+    Directive::yes_no("raft-stale-reads", "no"),
 ];
 
 const CLUSTER: &[Directive] = &[

@@ -97,6 +97,8 @@ pub struct Connection {
     overflowed: bool,
     /// The journal's position behind all changes that the replies may acknowledge.
     owed: u64,
+    /// In a cluster: all scripts that others had loaded are known here, as the command in front asks.
+    learnt: bool,
 }
 
 impl Connection {
@@ -123,12 +125,8 @@ impl Connection {
             over_soft_limit: None,
             overflowed: false,
             owed: 0,
+            learnt: false,
         }
-    }
-
-    /// Sets the session up as another node left it.
-    pub(super) fn resume(&mut self, set_up: impl FnOnce(&mut Session)) {
-        set_up(&mut self.session);
     }
 
     /// Serves the client until it goes.
@@ -347,7 +345,7 @@ impl Connection {
                 }
                 self.reply(&reply);
             }
-            Waiting::Replicas(timeout, reply) => {
+            Waiting::Replicas { timeout, reply, .. } => {
                 self.session.client.begin_block();
                 let outcome = self.wait_until(deadline(timeout)).await;
                 let ended = self.session.client.end_block();
@@ -402,7 +400,7 @@ impl Connection {
                 match ended {
                     Some(Unblock::Served(served, _)) => self.reply(&served),
                     Some(Unblock::Error) => self.reply(&unblocked_error()),
-                    Some(Unblock::Timeout) | None => self.reply(&reply),
+                    Some(Unblock::Timeout | Unblock::Moved) | None => self.reply(&reply),
                 }
             }
         }

@@ -247,16 +247,9 @@ fn begin(
 }
 
 /// A client's place; given back however its task ends.
-pub(super) struct Place {
+struct Place {
     node: Arc<Node>,
     id: u64,
-}
-
-impl Place {
-    /// The place of a client that was admitted and added.
-    pub(super) fn new(node: &Arc<Node>, id: u64) -> Self {
-        Self { node: Arc::clone(node), id }
-    }
 }
 
 impl Drop for Place {

@@ -1,4 +1,4 @@
-//! The node as its state machine sees it, the Raft port, and clients that other nodes pass on.
+//! The node as its state machine and other members see it, and the Raft port.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,32 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use holdfast_engine::command::Command;
-use holdfast_engine::context::Touch;
 use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Host;
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use super::Stream;
-use super::connection::Connection;
-use super::listener::Place;
 use crate::acl::{User, Users};
+use crate::commit::raft::forward::serve::Turns;
+use crate::commit::raft::forward::{Answer, Park, Request};
 use crate::commit::raft::node::{Options, StartError};
 use crate::commit::raft::transport::handshake::Secret;
 use crate::commit::raft::transport::server;
-use crate::commit::raft::wire::{Malformed, Reader, put_bytes};
 use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
 use crate::observe::Counter;
-use crate::resp::Protocol;
 use crate::route::scripts::hold_thread;
-use crate::route::{deliver, rights};
-use crate::session::{Client, ReplyMode, Session};
+use crate::route::{deliver, forwarded, rights};
 
 /// A script stops after so many instructions at the latest: every member runs it, one after the
 /// other entry.
@@ -142,7 +137,7 @@ impl Surroundings for Here {
     }
 
     fn lost_leadership(&self) {
-        self.node.blocked.unblock_all();
+        self.node.blocked.move_away();
     }
 
     fn rules_admit(&self, rules: &[u8], args: &[&[u8]]) -> Result<(), CommandError> {
@@ -154,17 +149,17 @@ impl Surroundings for Here {
         rights::user_may(user.as_deref(), args)
     }
 
-    fn adopt(&self, stream: TcpStream, session: Vec<u8>) {
-        if let Err(error) = adopt(&self.node, stream, &session) {
-            tracing::warn!("a client that another node passed on is not served: {error}");
-        }
+    fn serve(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {
+        Box::pin(async move {
+            let user_of = |rules: &[u8]| self.users.get(rules, &self.node.acl);
+            forwarded::serve(&self.node, request, user_of).await
+        })
+    }
+
+    fn park(self: Arc<Self>, park: Park, turns: Turns) -> BoxFuture<'static, ()> {
+        Box::pin(async move { forwarded::park(&self.node, park, turns).await })
     }
 }
-
-/// What a client is told whose user is not known where it was passed on to.
-const USER_UNKNOWN: &[u8] =
-    b"-NOPERM the leader of the cluster does not know this user: users are each \
-    node's own, and have to be the same on all of them\r\n";
 
 /// Starts the node's Raft and listens for other members.
 ///
@@ -277,101 +272,4 @@ pub async fn hand_over_before_end(node: &Node) {
         Ok(Err(text)) => tracing::warn!("leadership was not handed over: {text}"),
         Err(_) => tracing::warn!("leadership was not handed over in time"),
     }
-}
-
-/// What the leader must know of a session that it takes over.
-#[must_use]
-pub fn encode_session(session: &Session) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(&session.db.0.to_le_bytes());
-    out.push(u8::from(session.protocol == Protocol::Resp3));
-    out.push(u8::from(session.authenticated));
-    out.push(u8::from(session.touch == Touch::Leaves));
-    out.push(match session.reply_mode {
-        ReplyMode::On => 0,
-        ReplyMode::Off => 1,
-        ReplyMode::SkipNext => 2,
-        ReplyMode::Skip => 3,
-    });
-    out.push(u8::from(session.moves));
-    out.push(session.hops + 1);
-    let names = session.client.names();
-    for text in [session.client.addr.as_bytes(), &names.name, &names.lib_name, &names.lib_ver] {
-        put_bytes(&mut out, text);
-    }
-    put_bytes(&mut out, session.user.name());
-    out.push(u8::from(session.watch_lost));
-    out
-}
-
-fn adopt(node: &Arc<Node>, stream: TcpStream, bytes: &[u8]) -> Result<(), Malformed> {
-    use std::os::fd::AsRawFd;
-    let mut from = Reader::new(bytes);
-    let db = DbIndex(from.u16("db")?);
-    let resp3 = from.u8("protocol")? == 1;
-    let authenticated = from.u8("authenticated")? == 1;
-    let leaves = from.u8("touch")? == 1;
-    let reply_mode = match from.u8("reply mode")? {
-        0 => ReplyMode::On,
-        1 => ReplyMode::Off,
-        2 => ReplyMode::SkipNext,
-        3 => ReplyMode::Skip,
-        _ => return Err(Malformed("reply mode")),
-    };
-    let moves = from.u8("mode")? == 1;
-    let hops = from.u8("hops")?;
-    let addr = from.text("address")?;
-    let name = from.bytes("name")?.to_vec();
-    let lib_name = from.bytes("library")?.to_vec();
-    let lib_ver = from.bytes("library")?.to_vec();
-    // By its name, for users are each node's own: what it may do is what the leader says.
-    let Some(user) = node.acl.get(from.bytes("user")?) else {
-        tokio::spawn(async move {
-            let mut stream = stream;
-            let _ = stream.write_all(USER_UNKNOWN).await;
-        });
-        return Err(Malformed("user: this node does not know it"));
-    };
-    // The release before this one did not send it.
-    let watch_lost = from.u8("watches").is_ok_and(|lost| lost == 1);
-    if u32::from(db.0) >= node.settings.databases() {
-        return Err(Malformed("db"));
-    }
-    if !node.admit() {
-        return Err(Malformed("moment: the maximum of clients is reached"));
-    }
-    let id = node.clients.next_id();
-    let local = stream.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
-    let fd = stream.as_raw_fd();
-    let client = Arc::new(Client::new(id, (addr, local), fd, false, node.clock.monotonic_us()));
-    client.rename(|names| {
-        names.name = name;
-        names.lib_name = lib_name;
-        names.lib_ver = lib_ver;
-    });
-    node.clients.add(Arc::clone(&client));
-    let place = Place::new(node, id);
-    let (node, acl) = (Arc::clone(node), Arc::clone(node));
-    tokio::spawn(async move {
-        let _place = place;
-        let mut connection = Connection::new(node, Stream::Tcp(stream), client);
-        connection.resume(|session| {
-            session.db = db;
-            if authenticated {
-                session.log_in(user, &acl.acl);
-            } else {
-                session.log_out(&acl.acl);
-            }
-            session.touch = if leaves { Touch::Leaves } else { Touch::Counts };
-            session.reply_mode = reply_mode;
-            session.watch_lost = watch_lost;
-            session.protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
-            session.client.set_protocol(session.protocol);
-            session.moves = moves;
-            session.hops = hops;
-            session.publish();
-        });
-        connection.run().await;
-    });
-    Ok(())
 }

@@ -134,6 +134,12 @@ impl Registry {
         self.pattern_count.load(Ordering::Acquire)
     }
 
+    /// The patterns that are subscribed to.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<Bytes> {
+        self.patterns.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// How many channels have subscribers: INFO's `pubsub_channels`.
     #[must_use]
     pub fn channel_count(&self) -> usize {

@@ -3,7 +3,8 @@
 //! A blocked client's command lies here until one of its keys appears; whoever made the key
 //! appear then runs the waiting commands in the order in which they arrived. Serving is one at a
 //! time, under one lock, so that order holds between threads too; nobody pays for it while
-//! nobody waits. Nothing here is replicated state: in a cluster only the leader's clients wait.
+//! nobody waits. Nothing here is replicated state: in a cluster the leader keeps the queues, also
+//! of commands whose clients are on other members; reads of streams wait on their own node.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
@@ -19,11 +20,13 @@ use holdfast_engine::effects::{Effects, EventClass, Notice};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Alone;
 use holdfast_engine::time::DbIndex;
+use tokio::sync::{mpsc, oneshot};
 
 use super::lock_queue::{LockQueues, Queued, serving};
 use super::{Answer, deliver, rights, tally, waiting_for_keys};
 use crate::commit;
 use crate::commit::raft::batch::Items;
+use crate::commit::raft::{Outcome, Refusal};
 use crate::node::Node;
 use crate::session::client::Unblock;
 use crate::session::{Client, Kill};
@@ -47,7 +50,12 @@ struct Waiter {
     arrived_us: u64,
     /// In a cluster: its command is on its way through the log.
     claimed: bool,
+    /// In a cluster: the client is on another member, which runs the command when told.
+    member: Option<MemberTurns>,
 }
+
+/// Gives a member its client's turn, and whom to tell what the command came to.
+pub type MemberTurns = mpsc::UnboundedSender<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -69,6 +77,17 @@ pub struct Blocked {
     locks: LockQueues,
     /// In a cluster.
     through_log: ThroughLog,
+    /// Clients of this node whose commands wait at the leader.
+    away: AtomicUsize,
+}
+
+/// A client whose command waits at the leader, for as long as this lives.
+pub struct Away<'a>(&'a AtomicUsize);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Default for Blocked {
@@ -79,6 +98,7 @@ impl Default for Blocked {
             inner: Mutex::default(),
             locks: LockQueues::default(),
             through_log: ThroughLog::default(),
+            away: AtomicUsize::new(0),
         }
     }
 }
@@ -126,11 +146,18 @@ impl Blocked {
         &self.locks
     }
 
-    /// How many clients wait, and for how many keys.
+    /// Counts a client of this node whose command waits at the leader.
+    pub fn is_away(&self) -> Away<'_> {
+        self.away.fetch_add(1, SeqCst);
+        Away(&self.away)
+    }
+
+    /// How many of this node's clients wait, and for how many keys clients wait here.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
         let inner = self.inner();
-        (inner.waiters.len(), inner.by_key.len())
+        let own = inner.waiters.values().filter(|waiter| waiter.member.is_none()).count();
+        (own + self.away.load(SeqCst), inner.by_key.len())
     }
 
     /// The keys of a database that clients wait for.
@@ -189,9 +216,32 @@ impl Blocked {
         &self,
         node: &Arc<Node>,
         client: Arc<Client>,
-        (row, args): (&'static Command, Args<'_>),
+        command: (&'static Command, Args<'_>),
         db: DbIndex,
         touch: Touch,
+    ) {
+        self.park_for(node, client, command, (db, touch), None);
+    }
+
+    /// As [`Blocked::park`], for a client of another member. `client` only stands for it here.
+    pub fn park_for_member(
+        &self,
+        node: &Arc<Node>,
+        client: Arc<Client>,
+        command: (&'static Command, Args<'_>),
+        db: DbIndex,
+        turns: MemberTurns,
+    ) {
+        self.park_for(node, client, command, (db, Touch::Counts), Some(turns));
+    }
+
+    fn park_for(
+        &self,
+        node: &Arc<Node>,
+        client: Arc<Client>,
+        (row, args): (&'static Command, Args<'_>),
+        (db, touch): (DbIndex, Touch),
+        member: Option<MemberTurns>,
     ) {
         let context = commit::context(db, node.now(), touch);
         let settled = node.engine.settle(row, args, context);
@@ -227,6 +277,7 @@ impl Blocked {
                     keys: keys.clone(),
                     arrived_us,
                     claimed: false,
+                    member,
                 },
             );
             self.count.fetch_add(1, SeqCst);
@@ -285,8 +336,9 @@ impl Blocked {
         if let Some(raft) = node.raft() {
             let mut items = Items::default();
             items.command(db, Touch::Leaves, &args);
+            let raft = Arc::clone(raft);
             // Should it fail, the lock's time to live ends it.
-            drop(raft.submit(items));
+            tokio::spawn(async move { raft.propose(items).await });
             return;
         }
         let mut effects = Effects::new(deliver::wanted_events(node));

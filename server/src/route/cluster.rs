@@ -1,13 +1,15 @@
 //! What a command is to a cluster: who may run it, and how it becomes a proposal.
 //!
 //! Only asked on nodes that run Raft. Commands of the engine go through the log or a read
-//! barrier; what touches the session alone runs where the client is; the rest needs the leader.
+//! barrier, whichever node leads; what touches the session or this node alone runs here.
 
 use std::sync::Arc;
 
-use holdfast_engine::command::{Access, Args, Command, Flags, Handler};
+use bytes::Bytes;
+use holdfast_engine::command::{Access, Args, Command, Flags, Group, Handler};
 use holdfast_engine::commands::would_wait;
 use holdfast_engine::context::Context;
+use holdfast_engine::effects::Audience;
 use holdfast_engine::engine::Watch;
 use holdfast_engine::script::Sha;
 use holdfast_engine::time::{DbIndex, UnixMillis};
@@ -21,58 +23,28 @@ use super::{Scratch, deliver, rights};
 use crate::commit;
 use crate::commit::raft::RaftNode;
 use crate::commit::raft::batch::{Items, Seen, Tag};
+use crate::commit::raft::forward::Publication;
 use crate::node::Node;
 use crate::session::tracking::Reads;
 use crate::session::{Queue, Session};
-
-/// The server's commands about clients: where these are served, but for who asked for READONLY.
-const OF_CLIENTS: &[&str] = &[
-    "client|caching",
-    "client|getredir",
-    "client|id",
-    "client|info",
-    "client|kill",
-    "client|list",
-    "client|no-evict",
-    "client|pause",
-    "client|tracking",
-    "client|trackinginfo",
-    "client|unblock",
-    "client|unpause",
-    "monitor",
-];
-
-/// The server's commands about one node: not for whoever was passed on to another.
-const OF_ONE_NODE: &[&str] = &[
-    "shutdown",
-    "debug",
-    "save",
-    "bgsave",
-    "bgrewriteaof",
-    "config|set",
-    "config|rewrite",
-    "config|resetstat",
-    "acl|setuser",
-    "acl|deluser",
-    "acl|load",
-    "acl|save",
-    "raft.cluster|init",
-    "raft.cluster|join",
-];
 
 /// What becomes of a command in a cluster.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// It runs here and now.
     Local,
-    /// It is about the node that the client connected to, which is another.
-    OneNode,
-    /// It runs here if this node leads, after what came before it.
+    /// It runs on the leader, after what came before it.
     OnLeader,
-    /// As `OnLeader`, once a read would be linearizable (WATCH).
+    /// WATCH: it runs here once a read would be linearizable, and if it cannot, the next EXEC fails.
+    Watch,
+    /// It runs here once a read would be linearizable.
     AfterBarrier,
-    /// A read.
+    /// A message for the subscribers on all nodes.
+    Publish(&'static Entry),
+    /// A read of data, which every node has.
     Read(&'static Entry),
+    /// A read of what only the leader has: who waits for a lock.
+    ReadAtLeader(&'static Entry),
     /// A proposal.
     Write(&'static Entry),
     /// EXEC of a queue that can run.
@@ -89,29 +61,38 @@ const CLIENT_LEN_MAX: usize = 256;
 /// The engine's commands that look at no data.
 const OF_NO_DATA: &[&str] = &["ping", "echo", "time"];
 
-/// The server's commands that only the leader can answer.
-const ON_LEADER: &[&str] = &[
-    "multi",
-    "exec",
-    "discard",
-    "unwatch",
-    "wait",
-    "waitaof",
-    "subscribe",
-    "unsubscribe",
-    "psubscribe",
-    "punsubscribe",
-    "ssubscribe",
-    "sunsubscribe",
-    "pubsub|channels",
-    "pubsub|numpat",
-    "pubsub|numsub",
-    "pubsub|shardchannels",
-    "pubsub|shardnumsub",
-    "script|exists",
-    "raft.node|remove",
-    "raft.transfer_leader",
-];
+/// The server's commands that only the leader can run.
+const AT_LEADER: &[&str] = &["raft.node|remove", "raft.transfer_leader"];
+
+/// The engine's reads that tell who waits: the leader keeps the queues.
+const OF_QUEUES: &[&str] = &["lock.info", "lock.list"];
+
+/// What is told when a transaction that may grow memory meets a full one.
+pub const EXEC_OUT_OF_MEMORY: CommandError = CommandError::known(
+    "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \
+     'maxmemory'.",
+);
+
+/// Whether a command sends a message and does nothing else.
+fn is_publication(entry: &Entry) -> bool {
+    entry.row.group == Group::PubSub
+}
+
+/// Whether only the leader can run a command of the server.
+#[must_use]
+pub fn runs_at_leader(entry: &Entry) -> bool {
+    AT_LEADER.contains(&entry.full_name.as_str())
+}
+
+/// Whether a command of the engine changes nothing and does not wait.
+#[must_use]
+pub fn is_read(entry: &Entry) -> bool {
+    match entry.row.handler {
+        Handler::Read(_) => true,
+        Handler::Script(_) => entry.row.flags.has(Flags::READONLY),
+        _ => false,
+    }
+}
 
 /// What becomes of a command.
 ///
@@ -127,25 +108,24 @@ pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Result<K
         Run::Engine if session.in_subscriber_mode() => Kind::Local,
         // What no data decides: a node is asked whether it lives, or what time it is.
         Run::Engine if OF_NO_DATA.contains(&entry.row.name) => Kind::Local,
+        Run::Engine if is_publication(entry) => Kind::Publish(entry),
         Run::Engine | Run::Script => match entry.row.handler {
-            Handler::Read(_) => Kind::Read(entry),
+            Handler::Read(_) if OF_QUEUES.contains(&entry.row.name) => Kind::ReadAtLeader(entry),
             // Only what does wait goes through the log: there it is served when its turn comes.
             Handler::Wait(_) if !would_wait(args) => Kind::Read(entry),
-            Handler::Script(_) if entry.row.flags.has(Flags::READONLY) => Kind::Read(entry),
+            _ if is_read(entry) => Kind::Read(entry),
             _ => Kind::Write(entry),
         },
         Run::Server(_) => match entry.full_name.as_str() {
             "exec" if !session.watch_lost && session.queue.as_ref().is_some_and(is_runnable) => {
                 Kind::Exec
             }
-            "watch" if session.queue.is_none() => Kind::AfterBarrier,
+            "watch" if session.queue.is_none() => Kind::Watch,
+            "script|exists" => Kind::AfterBarrier,
             "raft.once" if tagged(args).is_ok() => Kind::Once(entry),
             "script|load" => Kind::Script(entry),
             "script|flush" if is_flush(args) => Kind::Script(entry),
-            name if ON_LEADER.contains(&name) => Kind::OnLeader,
-            // Clients are known by the node that serves them.
-            name if OF_CLIENTS.contains(&name) && !session.readonly => Kind::OnLeader,
-            name if session.hops > 0 && OF_ONE_NODE.contains(&name) => Kind::OneNode,
+            _ if runs_at_leader(entry) => Kind::OnLeader,
             _ => Kind::Local,
         },
         Run::Container => Kind::Local,
@@ -157,7 +137,8 @@ pub fn classify(node: &Arc<Node>, session: &Session, args: Args<'_>) -> Result<K
 #[must_use]
 pub fn moved(session: &Session, raft: &RaftNode, kind: Kind, args: Args<'_>) -> Option<Reply> {
     let (Kind::Read(entry) | Kind::Write(entry)) = kind else { return None };
-    if !session.moves || session.queue.is_some() {
+    let reads_here = session.readonly && matches!(kind, Kind::Read(_));
+    if !session.moves || session.queue.is_some() || reads_here {
         return None;
     }
     let (_, leader) = raft.leadership().leader?;
@@ -296,6 +277,23 @@ fn with_body<'a>(
     Ok(args)
 }
 
+/// Whether a command, or one of a transaction, names a script that this node does not know.
+#[must_use]
+pub fn names_unknown_script(node: &Node, session: &Session, kind: Kind, args: Args<'_>) -> bool {
+    let is_unknown = |entry: &Entry, args: Args<'_>| {
+        entry.row.name == "evalsha"
+            && Sha::parse(args[1]).is_some_and(|sha| node.engine.scripts().find(&sha).is_none())
+    };
+    match kind {
+        Kind::Write(entry) => is_unknown(entry, args),
+        Kind::Exec => session.queue.iter().flat_map(|queue| &queue.commands).any(|command| {
+            let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+            table().resolve(&args).is_ok_and(|entry| is_unknown(entry, &args))
+        }),
+        _ => false,
+    }
+}
+
 /// Appends a command of the engine to what will be proposed.
 ///
 /// # Errors
@@ -333,6 +331,18 @@ pub fn seen<'a>(
         }
     }
     Seen { stands_behind, is_full }
+}
+
+/// The message that a PUBLISH or SPUBLISH sends.
+#[must_use]
+pub fn publication(entry: &Entry, args: Args<'_>) -> Publication {
+    // Only a shard channel has a slot, as keys have.
+    let is_shard = !entry.row.keys.is_empty();
+    Publication {
+        audience: if is_shard { Audience::Shard } else { Audience::Channel },
+        channel: Bytes::copy_from_slice(args[1]),
+        payload: Bytes::copy_from_slice(args[2]),
+    }
 }
 
 /// Appends SCRIPT LOAD or SCRIPT FLUSH.
@@ -386,10 +396,7 @@ pub fn propose_queue(
     }
     let writes = queued.iter().any(|queued| queued.entry.row.flags.has(Flags::DENYOOM));
     if writes && crate::memory::is_full(node) {
-        return Err(CommandError::known(
-            "EXECABORT Transaction discarded because of: OOM command not allowed when used \
-             memory > 'maxmemory'.",
-        ));
+        return Err(EXEC_OUT_OF_MEMORY);
     }
     let mut db = session.db;
     let mut steps = Vec::new();

@@ -6,6 +6,7 @@
 pub mod blocked;
 pub mod cluster;
 pub mod deliver;
+pub mod forwarded;
 pub mod lock_queue;
 pub mod monitor;
 pub mod pause;

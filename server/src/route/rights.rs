@@ -212,7 +212,7 @@ pub(super) fn recheck(
 }
 
 /// Why a client that waited for a key may not be served: its rights have changed meanwhile.
-pub(super) fn refuses_waiter(node: &Node, client: &Client, args: Args<'_>) -> Option<CommandError> {
+pub(crate) fn refuses_waiter(node: &Node, client: &Client, args: Args<'_>) -> Option<CommandError> {
     // A user that is gone: its clients are told to go.
     let user = node.acl.get(&client.user())?;
     if user.is_unrestricted() {

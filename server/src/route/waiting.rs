@@ -19,9 +19,15 @@ impl std::fmt::Debug for Later {
 pub enum Waiting {
     /// After this long (DEBUG SLEEP).
     Sleep(Duration, Reply),
-    /// When so many replicas (or the local journal) have what this client wrote, or after the
-    /// timeout; `None` is without end. The reply is what is true then.
-    Replicas(Option<Duration>, Reply),
+    /// When so many replicas have what this client wrote, or after the timeout.
+    Replicas {
+        /// So many; `None` if followers cannot have it (WAITAOF asks for their journals).
+        wanted: Option<u64>,
+        /// `None` is without end.
+        timeout: Option<Duration>,
+        /// What one server without followers answers then.
+        reply: Reply,
+    },
     /// When the journal has what this client wrote on disk, or after the timeout (WAITAOF);
     /// `replicas` are asked for besides, of which there are none.
     Journal {

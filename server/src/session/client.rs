@@ -117,6 +117,8 @@ pub struct Client {
 pub enum Unblock {
     /// It is served: this is its reply.
     Served(Reply, DbIndex),
+    /// This node no longer leads, and nothing was done: the wait goes on at the next leader.
+    Moved,
     /// CLIENT UNBLOCK id TIMEOUT.
     Timeout,
     /// CLIENT UNBLOCK id ERROR.

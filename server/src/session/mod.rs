@@ -80,13 +80,13 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Whether every command of the server is sent to it.
     pub monitor: bool,
-    /// Whether it reads what this node has, though it may be stale (READONLY).
+    /// Whether it reads on this node, though another leads (READONLY).
     pub readonly: bool,
     /// Whether it knows Redis Cluster's ways: then it is told where the leader is (`MOVED`)
-    /// rather than passed on to it.
+    /// rather than served through it.
     pub moves: bool,
-    /// How many nodes passed it on before it came to this one.
-    pub hops: u8,
+    /// In a cluster: what it has written is below this index of the log.
+    pub seen_index: u64,
     /// Close once what was answered is sent.
     pub closing: bool,
 }
@@ -115,7 +115,7 @@ impl Session {
             monitor: false,
             readonly: false,
             moves: false,
-            hops: 0,
+            seen_index: 0,
             closing: false,
         };
         session.log_out(users);

@@ -5,11 +5,13 @@
 //! its own elapsed time, and slews toward wall time by at most 500 ppm, so that an election can
 //! lengthen a TTL and never shorten one.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_engine::time::UnixMillis;
+use tokio::sync::oneshot;
 
 use super::types::{LogId, StoredMembership};
 
@@ -37,13 +39,31 @@ struct Running {
 }
 
 /// Shared between the state machine, which writes, and everybody who reads at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Applied {
     now_ms: AtomicI64,
     index: AtomicU64,
     leads: AtomicBool,
     running: Mutex<Running>,
     position: Mutex<Position>,
+    /// Readers that wait until an index is applied.
+    awaited: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
+    /// The least index among them, so that applying need not take the lock; `u64::MAX` for none.
+    least_awaited: AtomicU64,
+}
+
+impl Default for Applied {
+    fn default() -> Self {
+        Self {
+            now_ms: AtomicI64::default(),
+            index: AtomicU64::default(),
+            leads: AtomicBool::default(),
+            running: Mutex::default(),
+            position: Mutex::default(),
+            awaited: Mutex::default(),
+            least_awaited: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,8 +107,47 @@ impl Applied {
             running.read_us = monotonic_us;
         }
         self.now_ms.store(position.now_ms, Release);
-        self.index.store(position.last.map_or(0, |last| last.index + 1), Release);
+        let next = position.last.map_or(0, |last| last.index + 1);
+        // Sequentially consistent, as in `reaches`: either this sees who waits, or who is about to
+        // wait sees this.
+        self.index.store(next, SeqCst);
+        drop(position);
+        if next >= self.least_awaited.load(SeqCst) {
+            self.release(next);
+        }
         done
+    }
+
+    #[cold]
+    fn release(&self, next: u64) {
+        let mut awaited = locked(&self.awaited);
+        let later = awaited.split_off(&(next + 1));
+        let reached = std::mem::replace(&mut *awaited, later);
+        let least = awaited.first_key_value().map_or(u64::MAX, |(index, _)| *index);
+        self.least_awaited.store(least, SeqCst);
+        drop(awaited);
+        for told in reached.into_values().flatten() {
+            let _ = told.send(());
+        }
+    }
+
+    /// Waits until everything below `next` is applied: what [`Applied::next_index`] says is then
+    /// at least that.
+    pub async fn reaches(&self, next: u64) {
+        if self.next_index() >= next {
+            return;
+        }
+        let (tell, told) = oneshot::channel();
+        {
+            let mut awaited = locked(&self.awaited);
+            awaited.entry(next).or_default().push(tell);
+            let least = awaited.first_key_value().map_or(u64::MAX, |(index, _)| *index);
+            self.least_awaited.store(least, SeqCst);
+        }
+        if self.index.load(SeqCst) >= next {
+            self.release(self.next_index());
+        }
+        let _ = told.await;
     }
 
     /// Notes whether this node leads: a leader's clock runs on, a follower's follows.
@@ -145,6 +204,32 @@ mod tests {
         stamp(&applied, 30_000, before.0);
         let after = applied.clock(30_000, 1_030);
         assert_eq!(after.0, before.0 + 20);
+    }
+
+    fn apply(applied: &Applied, index: u64) {
+        let leader_id = crate::commit::raft::types::Leader { term: 1, node_id: 1 };
+        applied.move_on(0, |position| position.last = Some(LogId { leader_id, index }));
+    }
+
+    #[tokio::test]
+    async fn readers_wait_until_their_index_is_applied() {
+        let applied = std::sync::Arc::new(Applied::default());
+        apply(&applied, 3);
+        applied.reaches(4).await;
+        let waits = |next| {
+            let applied = std::sync::Arc::clone(&applied);
+            tokio::spawn(async move { applied.reaches(next).await })
+        };
+        let (first, second) = (waits(6), waits(8));
+        tokio::task::yield_now().await;
+        apply(&applied, 4);
+        tokio::task::yield_now().await;
+        assert!(!first.is_finished());
+        apply(&applied, 6);
+        first.await.expect("reached");
+        assert!(!second.is_finished());
+        apply(&applied, 7);
+        second.await.expect("reached");
     }
 
     #[test]

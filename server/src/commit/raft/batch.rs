@@ -6,6 +6,7 @@
 //! hold these bytes: numbers here are frozen, and a new shape gets a new version.
 
 use bytes::Bytes;
+use holdfast_engine::CommandError;
 use holdfast_engine::command::Args;
 use holdfast_engine::context::Touch;
 use holdfast_engine::engine::Watch;
@@ -35,6 +36,8 @@ pub struct Header {
     pub instruction_limit: u64,
 }
 
+/// Where an item's manner is: behind its kind and database.
+const MANNER_OFFSET: usize = 1 + 2;
 /// Bits of an item's manner.
 const LEAVES: u8 = 1;
 const STANDS_BEHIND: u8 = 2;
@@ -178,6 +181,53 @@ impl Items {
     pub fn new_member(&mut self) {
         self.begin(NEW_MEMBER, DbIndex(0), Touch::Leaves);
     }
+
+    /// `count` proposals that were encoded before.
+    #[must_use]
+    pub fn from_parts(bytes: Vec<u8>, count: usize) -> Self {
+        Self { bytes, count, ..Self::default() }
+    }
+
+    /// The bytes, as they go to another member.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Proposals that another member has encoded. What that member saw does not count: `judge` says
+    /// for each what this node sees, or why it refuses it. A refused proposal is left out, and its
+    /// place in the returned list says why.
+    ///
+    /// # Errors
+    /// When the bytes are not proposals, or a proposal is one that members do not pass on.
+    pub fn from_member(
+        bytes: &[u8],
+        mut judge: impl FnMut(&Item<'_>, &Decoder<'_>) -> Result<Seen, CommandError>,
+    ) -> Result<(Self, Vec<Option<CommandError>>), Malformed> {
+        let mut items = Self { bytes: Vec::with_capacity(bytes.len()), ..Self::default() };
+        let mut refused = Vec::new();
+        let mut decoder = Decoder::over(bytes);
+        loop {
+            let start = bytes.len() - decoder.rest.len();
+            let Some(item) = decoder.next()? else { break };
+            if item == Item::NewMember {
+                return Err(Malformed("proposal: members do not pass this on"));
+            }
+            match judge(&item, &decoder) {
+                Ok(seen) => {
+                    let end = bytes.len() - decoder.rest.len();
+                    items.manner_at = items.bytes.len() + MANNER_OFFSET;
+                    items.bytes.extend_from_slice(&bytes[start..end]);
+                    items.bytes[items.manner_at] &= !(STANDS_BEHIND | IS_FULL);
+                    items.count += 1;
+                    items.note(seen);
+                    refused.push(None);
+                }
+                Err(error) => refused.push(Some(error)),
+            }
+        }
+        Ok((items, refused))
+    }
 }
 
 /// The bytes of an entry that holds `items`; none is a tick, which only moves time on.
@@ -254,9 +304,13 @@ impl<'a> Decoder<'a> {
             seed: word(9),
             instruction_limit: word(17),
         };
+        Ok((header, Self::over(rest)))
+    }
+
+    /// Begins to read proposals that have no header.
+    fn over(rest: &'a [u8]) -> Self {
         let (db, touch, seen) = (DbIndex(0), Touch::Counts, Seen::default());
-        let decoder = Self { rest, args: Vec::new(), db, touch, seen, rules: None };
-        Ok((header, decoder))
+        Self { rest, args: Vec::new(), db, touch, seen, rules: None }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
@@ -442,6 +496,42 @@ mod tests {
             }
             assert!(items < 6, "cut at {len}");
         }
+    }
+
+    #[test]
+    fn what_another_member_saw_does_not_count() {
+        let mut sent = Items::default();
+        sent.command(DbIndex(2), Touch::Counts, &[b"set", b"a", b"1"]);
+        sent.note(Seen { stands_behind: true, is_full: true });
+        sent.command(DbIndex(0), Touch::Leaves, &[b"set", b"b", b"2"]);
+        sent.script_load(b"return 1");
+        let mut asked = 0;
+        let (items, refused) = Items::from_member(&sent.into_bytes(), |_, decoder| {
+            asked += 1;
+            match decoder.args.get(1) {
+                Some(&b"b") if asked == 2 => Err(CommandError::OUT_OF_MEMORY),
+                _ => Ok(Seen { stands_behind: false, is_full: asked == 1 }),
+            }
+        })
+        .expect("proposals");
+        assert_eq!(refused, [None, Some(CommandError::OUT_OF_MEMORY), None]);
+        assert_eq!(items.count(), 2);
+        let bytes = encode(HEADER, [&items].into_iter());
+        let (_, mut decoder) = Decoder::new(&bytes).expect("a header");
+        assert_eq!(decoder.next(), Ok(Some(Item::Command)));
+        assert_eq!((decoder.db, decoder.args[1]), (DbIndex(2), &b"a"[..]));
+        assert_eq!(decoder.seen, Seen { stands_behind: false, is_full: true });
+        assert_eq!(decoder.next(), Ok(Some(Item::ScriptLoad(b"return 1"))));
+        assert_eq!(decoder.next(), Ok(None));
+    }
+
+    #[test]
+    fn a_member_cannot_draw_numbers_by_passing_them_on() {
+        let mut sent = Items::default();
+        sent.new_member();
+        let judged = Items::from_member(&sent.into_bytes(), |_, _| Ok(Seen::default()));
+        assert!(judged.is_err());
+        assert!(Items::from_member(&[0, 0, 0, 0, 9], |_, _| Ok(Seen::default())).is_err());
     }
 
     /// The bytes that logs on disk hold.

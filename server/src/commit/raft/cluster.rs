@@ -10,7 +10,6 @@ use holdfast_engine::time::UnixMillis;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
-use tokio::net::TcpStream;
 
 use super::batch::Items;
 use super::identity::Identity;
@@ -512,27 +511,6 @@ async fn new_id(node: &RaftNode) -> Result<NodeId, String> {
         Ok(_) => Err(refused("no number for the new node")),
         Err(_) => Err(refused("the leader reaches no majority")),
     }
-}
-
-/// Passes a client's connection on to the leader: a stream on which the leader serves it.
-///
-/// # Errors
-/// When the leader cannot be reached.
-pub async fn pass_on(node: &RaftNode, session: &[u8]) -> io::Result<TcpStream> {
-    use tokio::io::AsyncWriteExt;
-    let running = node.running().ok_or(io::ErrorKind::NotConnected)?;
-    let (id, member) = node.leadership().leader.ok_or(io::ErrorKind::NotConnected)?;
-    let hello = Hello {
-        purpose: Purpose::Client,
-        cluster: running.cluster,
-        group: 0,
-        from: running.id,
-        to: id,
-    };
-    let mut stream = open_stream(&member.raft_addr, &hello, node.secret()).await?;
-    stream.write_u32_le(session.len() as u32).await?;
-    stream.write_all(session).await?;
-    Ok(stream)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod applied;
 pub mod batch;
 pub mod cluster;
 mod data;
+pub mod forward;
 pub mod identity;
 pub mod log;
 pub mod node;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::applied::Applied;
 use super::batch::Items;
+use super::forward::{Links, reads};
 use super::identity::Identity;
 use super::log::{LogError, LogStore};
 use super::outcome::{Outcome, Refusal};
@@ -110,6 +111,8 @@ pub struct Running {
     pub(super) receiving: tokio::sync::Mutex<()>,
     pub(super) proposals: mpsc::UnboundedSender<Submission>,
     readings: mpsc::UnboundedSender<Reading>,
+    /// Reads of this node's state while another leads.
+    pub(super) member_readings: mpsc::UnboundedSender<reads::Reading>,
 }
 
 impl Running {
@@ -134,7 +137,9 @@ pub struct RaftNode {
     /// Whether a leader's majority has answered it lately.
     quorum: AtomicBool,
     leadership: RwLock<Leadership>,
-    changed: watch::Sender<()>,
+    /// Told of each change of leader: its number.
+    changed: watch::Sender<Option<NodeId>>,
+    links: Links,
 }
 
 impl std::fmt::Debug for RaftNode {
@@ -165,7 +170,8 @@ impl RaftNode {
             recovered: AtomicBool::new(false),
             quorum: AtomicBool::new(true),
             leadership: RwLock::default(),
-            changed: watch::channel(()).0,
+            changed: watch::channel(None).0,
+            links: Links::default(),
         });
         match identity {
             Some(identity) if identity.id == 1 && !identity.member => {
@@ -233,6 +239,7 @@ impl RaftNode {
         })?;
         let (proposals, submissions) = mpsc::unbounded_channel();
         let (readings, waiting) = mpsc::unbounded_channel();
+        let (member_readings, member_waiting) = mpsc::unbounded_channel();
         let rounds = Rounds {
             raft: raft.clone(),
             node: Arc::clone(&self.surroundings),
@@ -255,11 +262,13 @@ impl RaftNode {
             receiving: tokio::sync::Mutex::new(()),
             proposals,
             readings,
+            member_readings,
         };
         if self.running.set(running).is_err() {
             return Err(StartError::Refused("this node belongs to a cluster already".into()));
         }
         tokio::spawn(Arc::clone(self).follow());
+        tokio::spawn(reads::run(Arc::clone(self), member_waiting));
         let node = Arc::clone(self);
         tokio::spawn(async move {
             // Needs a leader; until then nobody is told anything of what is here.
@@ -307,12 +316,13 @@ impl RaftNode {
             let word = if now.here { "leads" } else { "follows" };
             tracing::info!("this node {word} now");
         }
+        let leader = now.leader.as_ref().map(|(id, _)| *id);
         *place = now;
         drop(place);
         if lost {
             self.surroundings.lost_leadership();
         }
-        self.changed.send_replace(());
+        self.changed.send_replace(leader);
     }
 
     /// Its Raft, once it belongs to a cluster.
@@ -407,9 +417,15 @@ impl RaftNode {
         tokio::time::timeout(patience, known).await.unwrap_or_default()
     }
 
-    /// Takes over a client that a follower passes on.
-    pub(super) fn adopt(&self, stream: tokio::net::TcpStream, session: Vec<u8>) {
-        self.surroundings.adopt(stream, session);
+    /// The number of the leader, as it changes.
+    #[must_use]
+    pub fn follow_leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.changed.subscribe()
+    }
+
+    /// The connections for requests on behalf of clients.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Submits proposals; what is received is one outcome for each.

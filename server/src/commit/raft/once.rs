@@ -19,7 +19,7 @@ const REPLY_LEN_MAX: usize = 64 << 10;
 /// All of them together take no more.
 const LEN_MAX: usize = 16 << 20;
 /// Replies are nested no deeper.
-const DEPTH_MAX: u32 = 16;
+const DEPTH_MAX: u32 = 128;
 
 #[derive(Debug, Clone)]
 struct Answered {
@@ -179,7 +179,7 @@ fn put_bulks(out: &mut Vec<u8>, tag: u8, items: &BulkList) {
     }
 }
 
-fn put_reply(out: &mut Vec<u8>, reply: &Reply) {
+pub(super) fn put_reply(out: &mut Vec<u8>, reply: &Reply) {
     match reply {
         Reply::Ok => out.push(OK),
         Reply::Simple(text) => put_text(out, SIMPLE, text.as_bytes()),
@@ -244,7 +244,7 @@ fn bulks(from: &mut Reader<'_>) -> Result<BulkList, Malformed> {
     Ok(list)
 }
 
-fn reply(from: &mut Reader<'_>, depth: u32) -> Result<Reply, Malformed> {
+pub(super) fn reply(from: &mut Reader<'_>, depth: u32) -> Result<Reply, Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed("reply"));
     }
@@ -259,9 +259,9 @@ fn reply(from: &mut Reader<'_>, depth: u32) -> Result<Reply, Malformed> {
         DOUBLE => Reply::Double(f64::from_bits(from.u64("double")?)),
         BOOL => Reply::Bool(from.u8("bool")? == 1),
         BULK => Reply::bulk(from.bytes("bulk")?),
-        VERBATIM => Reply::Verbatim(text(from)?.into()),
-        BIG_NUMBER => Reply::BigNumber(text(from)?.into()),
-        DECIMAL => Reply::Decimal(text(from)?.into()),
+        VERBATIM => Reply::Verbatim(from.bytes("text")?.into()),
+        BIG_NUMBER => Reply::BigNumber(from.bytes("number")?.into()),
+        DECIMAL => Reply::Decimal(from.bytes("number")?.into()),
         ARRAY => Reply::Array(all(from, depth)?),
         BULKS => Reply::Bulks(bulks(from)?),
         MAP => Reply::Map(pairs(from, depth)?),

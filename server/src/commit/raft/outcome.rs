@@ -36,6 +36,8 @@ pub enum Refusal {
     TooLarge,
     /// This node's Raft has stopped; the text says why.
     Failed(String),
+    /// CLIENT PAUSE holds up writes at the leader; nothing was proposed.
+    Paused,
 }
 
 impl From<Refusal> for CommandError {
@@ -53,6 +55,9 @@ impl From<Refusal> for CommandError {
             }
             Refusal::Failed(text) => {
                 Self::new(format!("MISCONF Raft has stopped on this node: {text}"))
+            }
+            Refusal::Paused => {
+                Self::known("CLUSTERDOWN The leader is paused (CLIENT PAUSE); nothing was done")
             }
         }
     }

@@ -1,14 +1,18 @@
 //! What the state machine needs of the node: its engine, and somebody to deliver effects to.
 
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::{Host, ScriptProgress};
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
-use tokio::net::TcpStream;
 
 use super::batch::Seen;
+use super::forward::serve::Turns;
+use super::forward::{Answer, Park, Request};
 
 /// The node, as the state machine sees it.
 pub trait Surroundings: Host + Send + Sync + 'static {
@@ -53,8 +57,11 @@ pub trait Surroundings: Host + Send + Sync + 'static {
         Some(true)
     }
 
-    /// Serves a client that another node passes on.
-    fn adopt(&self, stream: TcpStream, session: Vec<u8>);
+    /// Answers what another member asks on behalf of its clients.
+    fn serve(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer>;
+
+    /// Lets a command of another member's client wait for its keys, until it is over.
+    fn park(self: Arc<Self>, park: Park, turns: Turns) -> BoxFuture<'static, ()>;
 }
 
 /// The host of commands that are applied: nothing it says may differ between replicas.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use holdfast_engine::effects::{Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Host;
@@ -9,8 +10,11 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use super::applied::Applied;
+use super::forward::serve::Turns;
+use super::forward::{Answer, Park, Request};
 use super::log::LogStore;
 use super::log::tests::TempDir;
+use super::outcome::Refusal;
 use super::snapshot::Store;
 use super::state_machine::StateMachine;
 use super::surroundings::Surroundings;
@@ -55,7 +59,13 @@ impl Surroundings for Bare {
 
     fn lost_leadership(&self) {}
 
-    fn adopt(&self, _stream: tokio::net::TcpStream, _session: Vec<u8>) {}
+    fn serve(self: Arc<Self>, _request: Request) -> BoxFuture<'static, Answer> {
+        Box::pin(async { Answer::Refused(Refusal::NotLeader) })
+    }
+
+    fn park(self: Arc<Self>, _park: Park, _turns: Turns) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
 }
 
 pub(crate) fn bare() -> Arc<Bare> {

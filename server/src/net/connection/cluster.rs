@@ -2,37 +2,36 @@
 //!
 //! Commands are gathered from the front of the pipeline into a group that is proposed, or read
 //! behind one barrier, as a whole; the replies leave in order. What only touches the session runs
-//! between groups. A client of a follower is passed on to the leader, bytes both ways, at its
-//! first command that needs it, unless it has asked for READONLY.
+//! between groups. The session stays here, whichever node leads: proposals go to the leader, and
+//! reads run on this node's data once the leader has said from which index on they may.
 
-mod pass_on;
+mod settle;
+mod waits;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::Buf;
 use holdfast_engine::command::Flags;
 use holdfast_engine::{CommandError, Reply};
-use tokio::time::Instant;
 
-use super::{Connection, End, Event, OwnedCommand, deadline, unblocked_error};
+use super::{Connection, End, Event, OwnedCommand};
 use crate::commit::raft::batch::Items;
-use crate::commit::raft::{Outcome, RaftNode, Refusal};
+use crate::commit::raft::forward::Publication;
+use crate::commit::raft::RaftNode;
 use crate::resp::{Parsed, Status};
 use crate::route::cluster::{self, Kind, Queued};
-use crate::route::{self, Entry, Flow, Waiting, waiting_for_keys};
+use crate::route::{self, Entry, Flow, Waiting};
 use crate::session::Kill;
-use crate::session::client::Unblock;
 
 /// A group takes up no more once it has so many commands or bytes.
 const GROUP_COUNT_MAX: usize = 1024;
 const GROUP_LEN_AIM: usize = 1 << 20;
-/// A command that came to a leader that is none any more is tried again after so long.
-const RETRY: Duration = Duration::from_millis(2);
-/// How often WAIT looks how far the followers are.
-const WAIT_STEP: Duration = Duration::from_millis(2);
+/// What a client hears of a node that has neither founded nor joined a cluster.
+const NO_CLUSTER: CommandError = CommandError::known(
+    "CLUSTERDOWN This node belongs to no cluster yet: RAFT.CLUSTER INIT or JOIN",
+);
 
 /// One command of a group.
 enum Slot {
@@ -44,14 +43,48 @@ enum Slot {
     Transaction(Queued),
 }
 
+/// What a group's commands have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    /// Proposals, and reads between them.
+    Log,
+    /// Reads of this node's data, linearizable.
+    #[default]
+    Read,
+    /// Reads of this node's data as it is.
+    Stale,
+    /// Reads that only the leader can answer.
+    AtLeader,
+    /// Messages.
+    Publish,
+}
+
 /// Commands that go together.
 #[derive(Default)]
 struct Group {
     items: Items,
     slots: Vec<Slot>,
-    writes: bool,
-    /// Reads of a follower's own data.
-    stale: bool,
+    publications: Vec<Publication>,
+    way: Way,
+}
+
+impl Group {
+    /// Whether a command that goes this way may join. Reads join writes: they run in their place in
+    /// the log.
+    fn admits(&mut self, way: Way) -> bool {
+        if self.slots.is_empty() {
+            self.way = way;
+            return true;
+        }
+        match (self.way, way) {
+            (Way::Log, Way::Read) => true,
+            (Way::Read, Way::Log) => {
+                self.way = Way::Log;
+                true
+            }
+            (all, one) => all == one,
+        }
+    }
 }
 
 /// Why gathering has ended.
@@ -62,18 +95,12 @@ enum Next {
     Settle,
     /// A command must wait.
     Wait(Waiting, OwnedCommand),
-    /// The command in front needs a leader, and this node is none.
-    PassOn,
-    /// The command in front runs once a read is linearizable.
-    Barrier,
-}
-
-/// How being passed on has ended.
-enum Passed {
-    /// The client went, or the leader did.
-    Over,
-    /// This node leads now, or there is no leader: the client was told.
-    Here,
+    /// The command runs once a read is linearizable.
+    Barrier(Kind, OwnedCommand),
+    /// The command in front names a script that this node has not heard of; others may have.
+    Learn,
+    /// The leader runs the command.
+    AtLeader(OwnedCommand),
 }
 
 impl Connection {
@@ -94,15 +121,13 @@ impl Connection {
             }
             match next {
                 Next::Settle => {}
-                Next::Wait(waiting, command) => {
-                    self.wait_in_cluster(raft, waiting, command).await?
+                Next::Wait(Waiting::Replicas { wanted: Some(wanted), timeout, .. }, _) => {
+                    self.wait_for_followers(raft, wanted, timeout).await?;
                 }
-                Next::Barrier => self.after_barrier(raft).await?,
-                Next::PassOn => {
-                    if matches!(self.pass_on(raft).await?, Passed::Over) {
-                        return Ok(());
-                    }
-                }
+                Next::Wait(waiting, command) => self.wait(waiting, command).await?,
+                Next::Barrier(kind, command) => self.after_barrier(raft, kind, command).await?,
+                Next::Learn => self.learn_scripts(raft).await?,
+                Next::AtLeader(command) => self.run_at_leader(raft, command).await?,
                 Next::Idle => {
                     self.tell_failure();
                     if self.session.closing || self.session.client.killed() == Kill::AfterReply {
@@ -174,60 +199,53 @@ impl Connection {
                     continue;
                 }
             };
-            if matches!(kind, Kind::OneNode) && group.slots.is_empty() {
-                self.reply_in_order(&Reply::error(CommandError::known(
-                    "ERR the leader serves this connection, and the command is about one node: \
-                     connect to that node anew and send it first",
-                )));
-                continue;
+            let way = match kind {
+                Kind::Local | Kind::OnLeader | Kind::Watch | Kind::AfterBarrier => None,
+                Kind::Publish(_) => Some(Way::Publish),
+                Kind::ReadAtLeader(_) => Some(Way::AtLeader),
+                Kind::Read(_) if self.reads_stale(raft) => Some(Way::Stale),
+                Kind::Read(_) => Some(Way::Read),
+                Kind::Write(_) | Kind::Exec | Kind::Once(_) | Kind::Script(_) => Some(Way::Log),
+            };
+            let leads = raft.leads();
+            let is_alone = way.is_none() || !leads && self.session.moves || self.node.pause.any();
+            if !group.slots.is_empty() && is_alone || way.is_some_and(|way| !group.admits(way)) {
+                self.aside.push_front(command);
+                return Next::Settle;
             }
-            if matches!(kind, Kind::Local | Kind::OneNode) {
-                if !group.slots.is_empty() {
-                    self.aside.push_front(command);
-                    return Next::Settle;
-                }
+            if matches!(kind, Kind::Local) {
                 if let Some(next) = self.run_here(command) {
                     return next;
                 }
                 continue;
             }
-            let stale = !raft.leads()
-                && self.session.readonly
-                && matches!(kind, Kind::Read(_))
-                && raft.has_recovered();
-            let passes = !raft.leads() && !stale;
-            let turn = passes
-                || matches!(kind, Kind::OnLeader | Kind::AfterBarrier)
-                || (!group.slots.is_empty() && group.stale != stale)
-                || self.node.pause.any();
-            if turn {
-                if !group.slots.is_empty() {
-                    self.aside.push_front(command);
-                    return Next::Settle;
-                }
-                if passes && let Some(reply) = cluster::moved(&self.session, raft, kind, &args) {
-                    self.reply_in_order(&reply);
-                    continue;
-                }
-                if passes {
-                    self.aside.push_front(command);
-                    return Next::PassOn;
-                }
-                if matches!(kind, Kind::AfterBarrier) {
-                    self.aside.push_front(command);
-                    return Next::Barrier;
-                }
-                if matches!(kind, Kind::OnLeader) {
+            if raft.running().is_none() {
+                self.refuse_framing(kind, NO_CLUSTER);
+                continue;
+            }
+            if !leads && let Some(reply) = cluster::moved(&self.session, raft, kind, &args) {
+                self.reply_in_order(&reply);
+                continue;
+            }
+            if self.is_paused(kind) {
+                return Next::Wait(Waiting::Pause, command);
+            }
+            match kind {
+                Kind::Watch | Kind::AfterBarrier => return Next::Barrier(kind, command),
+                Kind::OnLeader if leads => {
                     if let Some(next) = self.run_here(command) {
                         return next;
                     }
                     continue;
                 }
-                if self.is_paused(kind) {
-                    return Next::Wait(Waiting::Pause, command);
-                }
+                Kind::OnLeader => return Next::AtLeader(command),
+                _ => {}
             }
-            group.stale = stale;
+            if !leads && !self.learnt && cluster::names_unknown_script(&self.node, &self.session, kind, &args) {
+                self.aside.push_front(command);
+                return if group.slots.is_empty() { Next::Learn } else { Next::Settle };
+            }
+            self.learnt = false;
             if !matches!(kind, Kind::Exec) {
                 self.note(&args);
             }
@@ -242,12 +260,36 @@ impl Connection {
         }
     }
 
+    /// Whether the client reads what this node has, though it may be stale.
+    fn reads_stale(&self, raft: &RaftNode) -> bool {
+        self.session.readonly
+            && !raft.leads()
+            && self.node.settings.raft_stale_reads()
+            && raft.has_recovered()
+    }
+
     fn is_paused(&self, kind: Kind) -> bool {
-        let (Kind::Read(entry) | Kind::Write(entry) | Kind::Script(entry)) = kind else {
-            return false;
+        let now_us = self.node.clock.monotonic_us();
+        let holds = |entry: &Entry| {
+            !entry.row.flags.has(Flags::ALLOW_BUSY) && self.node.pause.holds(entry.row, now_us)
         };
-        !entry.row.flags.has(Flags::ALLOW_BUSY)
-            && self.node.pause.holds(entry.row, self.node.clock.monotonic_us())
+        match kind {
+            _ if !self.node.pause.any() => false,
+            Kind::Read(entry)
+            | Kind::ReadAtLeader(entry)
+            | Kind::Write(entry)
+            | Kind::Once(entry)
+            | Kind::Script(entry)
+            | Kind::Publish(entry) => holds(entry),
+            Kind::Exec => {
+                let queued = self.session.queue.iter().flat_map(|queue| &queue.commands);
+                queued.into_iter().any(|command| {
+                    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                    route::table().resolve(&args).is_ok_and(holds)
+                })
+            }
+            Kind::Local | Kind::OnLeader | Kind::Watch | Kind::AfterBarrier => false,
+        }
     }
 
     fn note(&self, args: &[&[u8]]) {
@@ -261,16 +303,18 @@ impl Connection {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         let mut blocks = false;
         let slot = match kind {
-            Kind::Read(entry) | Kind::Write(entry) => {
-                let writes = matches!(kind, Kind::Write(_));
+            Kind::Read(entry) | Kind::ReadAtLeader(entry) | Kind::Write(entry) => {
                 match cluster::propose(&self.node, &self.session, entry, &args, &mut group.items) {
                     Ok(()) => {
-                        group.writes |= writes;
                         blocks = entry.row.flags.has(Flags::BLOCKING);
                         Slot::One(entry, command)
                     }
                     Err(error) => Slot::Known(Reply::error(error)),
                 }
+            }
+            Kind::Publish(entry) => {
+                group.publications.push(cluster::publication(entry, &args));
+                Slot::One(entry, command)
             }
             Kind::Once(entry) => match cluster::tagged_for(&self.node, &self.session, &args) {
                 Ok((tag, command_args)) => {
@@ -284,20 +328,17 @@ impl Connection {
                         let step = (db, tagged.row, command_args);
                         group.items.note(cluster::seen(&self.node, [step]));
                     }
-                    group.writes = true;
                     Slot::One(entry, command)
                 }
                 Err(error) => Slot::Known(Reply::error(error)),
             },
             Kind::Script(entry) => {
                 cluster::propose_script(entry, &args, &mut group.items);
-                group.writes = true;
                 // What follows may name the script.
                 blocks = true;
                 Slot::One(entry, command)
             }
             Kind::Exec => {
-                group.writes = true;
                 match cluster::propose_queue(&self.node, &mut self.session, &mut group.items) {
                     Ok(queued) => {
                         // Commands of the server among them change the session.
@@ -307,7 +348,7 @@ impl Connection {
                     Err(error) => Slot::Known(Reply::error(error)),
                 }
             }
-            Kind::Local | Kind::OneNode | Kind::OnLeader | Kind::AfterBarrier => {
+            Kind::Local | Kind::OnLeader | Kind::Watch | Kind::AfterBarrier => {
                 unreachable!("Invariant: these run between groups")
             }
         };
@@ -343,236 +384,5 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Proposes or reads a group and answers it.
-    async fn settle(&mut self, raft: &Arc<RaftNode>, group: Group) -> Result<(), End> {
-        if group.writes {
-            let told = raft.submit(group.items);
-            for slot in &group.slots {
-                if let Slot::One(entry, command) = slot
-                    && entry.row.name == "lock.release"
-                {
-                    self.node.blocked.follow_release(&self.node, self.session.db, command);
-                }
-            }
-            let outcomes =
-                if self.hears_of_itself() { told.await } else { self.waiting_for(told).await? };
-            let outcomes = outcomes.unwrap_or(Err(Refusal::Unknown));
-            // Whoever waits for what was pushed is served before the one who pushed goes on.
-            if self.node.blocked.any() {
-                let node = Arc::clone(&self.node);
-                self.waiting_for(async move { node.blocked.served().await }).await?;
-            }
-            return match outcomes {
-                Ok(outcomes) => self.answer(group.slots, outcomes).await,
-                Err(refusal) => self.refuse(group.slots, refusal).await,
-            };
-        }
-        let now = if group.stale {
-            raft.applied().now()
-        } else {
-            let barrier = raft.read_barrier();
-            let passed = if self.hears_of_itself() {
-                barrier.await
-            } else {
-                self.waiting_for(barrier).await?
-            };
-            match passed {
-                Ok(now) => now,
-                Err(refusal) => return self.refuse(group.slots, refusal).await,
-            }
-        };
-        for slot in group.slots {
-            let reply = match slot {
-                Slot::Known(reply) => reply,
-                Slot::One(entry, command) => {
-                    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-                    let now = now.max(raft.applied().now());
-                    let scratch = &mut self.scratch;
-                    cluster::read(&self.node, &self.session, entry, &args, now, scratch)
-                }
-                Slot::Transaction(_) => unreachable!("Invariant: a transaction is proposed"),
-            };
-            self.reply_in_order(&reply);
-        }
-        Ok(())
-    }
-
-    /// Whether its own commands may cause messages to it: these must not come before the replies.
-    fn hears_of_itself(&self) -> bool {
-        self.session.tracking.is_some() || self.session.is_subscriber()
-    }
-
-    fn reply_in_order(&mut self, reply: &Reply) {
-        self.reply(reply);
-        route::after_command(&mut self.session);
-    }
-
-    /// Answers a group that was applied.
-    async fn answer(&mut self, slots: Vec<Slot>, outcomes: Vec<Outcome>) -> Result<(), End> {
-        let mut outcomes = outcomes.into_iter();
-        for slot in slots {
-            let (entry, command) = match slot {
-                Slot::Known(reply) => {
-                    self.reply_in_order(&reply);
-                    continue;
-                }
-                Slot::Transaction(queued) => {
-                    let reply = match outcomes.next() {
-                        Some(Outcome::Transaction(Some(done))) => {
-                            let (node, session) = (&self.node, &mut self.session);
-                            let scratch = &mut self.scratch;
-                            cluster::finish_queue(node, session, &queued, done, scratch)
-                        }
-                        Some(Outcome::Transaction(None)) => Reply::NilArray,
-                        Some(Outcome::Reply { reply, .. }) => reply,
-                        Some(Outcome::Wait(_)) | None => {
-                            Reply::error(CommandError::from(Refusal::Unknown))
-                        }
-                    };
-                    self.note(&[b"EXEC"]);
-                    self.reply_in_order(&reply);
-                    continue;
-                }
-                Slot::One(entry, command) => (entry, command),
-            };
-            match outcomes.next() {
-                Some(Outcome::Reply { reply, hits, misses, took_us }) => {
-                    self.scratch.tally.lookups(hits, misses);
-                    let failed = reply.is_error();
-                    self.scratch.tally.record(&self.node, entry.id, took_us * 1000, failed);
-                    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-                    let client = &self.session.client;
-                    route::tally::note_duration(&self.node, client, entry.row, &args, took_us);
-                    self.reply_in_order(&reply);
-                }
-                Some(Outcome::Wait(wait)) => {
-                    if let route::Answer::Wait(Waiting::Keys { timeout, reply }) =
-                        waiting_for_keys(wait)
-                    {
-                        self.park(entry, &command, timeout, &reply).await?;
-                    }
-                }
-                Some(Outcome::Transaction(_)) | None => {
-                    self.reply_in_order(&Reply::error(CommandError::from(Refusal::Unknown)));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers a group that was not proposed, or whose fate is unknown.
-    async fn refuse(&mut self, slots: Vec<Slot>, refusal: Refusal) -> Result<(), End> {
-        let again =
-            refusal == Refusal::NotLeader && slots.iter().all(|slot| matches!(slot, Slot::One(..)));
-        if again {
-            // Nothing of it was done: whoever leads now shall do it. This node may not know yet
-            // that it does not.
-            self.waiting_for(tokio::time::sleep(RETRY)).await?;
-            for slot in slots.into_iter().rev() {
-                if let Slot::One(_, command) = slot {
-                    self.aside.push_front(command);
-                }
-            }
-            return Ok(());
-        }
-        for slot in slots {
-            let reply = match slot {
-                Slot::Known(reply) => reply,
-                Slot::One(..) | Slot::Transaction(_) => {
-                    Reply::error(CommandError::from(refusal.clone()))
-                }
-            };
-            self.reply_in_order(&reply);
-        }
-        Ok(())
-    }
-
-    /// Waits until one of a blocking command's keys can serve it.
-    async fn park(
-        &mut self,
-        entry: &'static Entry,
-        command: &OwnedCommand,
-        timeout: Option<Duration>,
-        in_vain: &Reply,
-    ) -> Result<(), End> {
-        let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-        let (client, db) = (Arc::clone(&self.session.client), self.session.db);
-        let touch = self.session.touch;
-        self.node.blocked.park(&self.node, client, (entry.row, &args), db, touch);
-        let outcome = self.wait_until(deadline(timeout)).await;
-        if outcome.is_ok() && !self.session.client.is_unblocked() {
-            // What serves this client may be in the log already: then its end is waited for.
-            let step = Duration::from_millis(1);
-            while !self.node.blocked.leave_unless_claimed(self.session.client.id)
-                && !self.session.client.is_unblocked()
-            {
-                self.wait_until(Some(Instant::now() + step)).await?;
-            }
-        }
-        self.node.blocked.leave(self.session.client.id);
-        let ended = self.session.client.end_block();
-        if let (Err(_), Some(Unblock::Served(reply, db))) = (&outcome, &ended) {
-            self.node.blocked.give_back(&self.node, entry.row, &args, *db, reply);
-        }
-        outcome?;
-        self.scratch.tally.record(&self.node, entry.id, 0, false);
-        match ended {
-            Some(Unblock::Served(served, _)) => self.reply_in_order(&served),
-            Some(Unblock::Error) => self.reply_in_order(&unblocked_error()),
-            Some(Unblock::Timeout) | None => self.reply_in_order(in_vain),
-        }
-        Ok(())
-    }
-
-    async fn wait_in_cluster(
-        &mut self,
-        raft: &Arc<RaftNode>,
-        waiting: Waiting,
-        command: OwnedCommand,
-    ) -> Result<(), End> {
-        let Waiting::Replicas(timeout, _) = &waiting else {
-            return self.wait(waiting, command).await;
-        };
-        if !command[0].eq_ignore_ascii_case(b"wait") {
-            return self.wait(waiting, command).await;
-        }
-        let wanted = holdfast_engine::value::integer_text(&command[1]).unwrap_or(0);
-        let index = raft.applied().next_index().saturating_sub(1);
-        let until = deadline(*timeout);
-        self.session.client.begin_block();
-        let mut ended = None;
-        let mut found = raft.followers_at(index);
-        while (found as i64) < wanted && until.is_none_or(|until| Instant::now() < until) {
-            let step = Instant::now() + WAIT_STEP;
-            self.wait_until(Some(until.map_or(step, |until| until.min(step)))).await?;
-            if self.session.client.is_unblocked() {
-                ended = self.session.client.end_block();
-                break;
-            }
-            found = raft.followers_at(index);
-        }
-        self.session.client.end_block();
-        match ended {
-            Some(Unblock::Error) => self.reply_in_order(&unblocked_error()),
-            _ => self.reply_in_order(&Reply::count(found)),
-        }
-        Ok(())
-    }
-
-    /// Runs the command in front once a read is linearizable.
-    async fn after_barrier(&mut self, raft: &Arc<RaftNode>) -> Result<(), End> {
-        let barrier = raft.read_barrier();
-        let passed = self.waiting_for(barrier).await?;
-        if passed == Err(Refusal::NotLeader) {
-            return Ok(());
-        }
-        let Some(command) = self.aside.pop_front() else { return Ok(()) };
-        match passed {
-            Ok(_) => drop(self.run_here(command)),
-            Err(refusal) => self.refuse_framing(&command, CommandError::from(refusal)),
-        }
-        Ok(())
     }
 }

@@ -3,8 +3,9 @@
 //! What becomes ready by that comes back to `serve` when it is applied. Keys of lists and the like
 //! are served one at a time, so that order holds between them; each lock has a turn of its own,
 //! and its queue is served from the head until one is not granted the lock. Nothing here is
-//! replicated state: a leader that steps down sends its waiters away, and they come again with
-//! the AGE they have reached.
+//! replicated state: a leader that steps down lets its waiters go on at the next one, those for
+//! locks with the AGE they have reached. The command of another member's client is proposed by
+//! that member, when it hears that its turn has come.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,10 +20,10 @@ use holdfast_engine::commands::lock;
 use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::raw::Record;
 use holdfast_engine::time::DbIndex;
-use holdfast_engine::{CommandError, Reply};
+use holdfast_engine::Reply;
 use tokio::sync::oneshot;
 
-use super::{Blocked, Key, hears_of_loss};
+use super::{Blocked, Key, MemberTurns, Waiter, hears_of_loss};
 use crate::commit::raft::batch::Items;
 use crate::commit::raft::{Outcome, Refusal};
 use crate::node::Node;
@@ -50,6 +51,7 @@ struct Claim {
     args: Vec<Vec<u8>>,
     db: DbIndex,
     items: Items,
+    member: Option<MemberTurns>,
 }
 
 /// What a proposal comes to, once it has.
@@ -77,7 +79,8 @@ impl Blocked {
     pub(super) fn serve_through_log(&self, node: &Arc<Node>, ready: Vec<Key>) {
         if node.raft().is_some_and(|raft| !raft.leads()) {
             // Whoever began to wait when this node had just stepped down.
-            self.unblock_all();
+            self.move_away();
+            self.serve_reads(node, &ready);
             return;
         }
         let others: Vec<Key> =
@@ -152,6 +155,21 @@ impl Blocked {
                 }
                 let Some(claim) = self.claim(node, arrival, Turn::Key(group)) else { continue };
                 self.propose(node, claim).await;
+            }
+        }
+    }
+
+    /// Serves the reads that wait on this node while another leads.
+    fn serve_reads(&self, node: &Arc<Node>, ready: &[Key]) {
+        for key in ready {
+            let arrivals: Vec<u64> =
+                self.inner().by_key.get(key).into_iter().flatten().copied().collect();
+            for arrival in arrivals {
+                if self.is_read(arrival)
+                    && node.engine.group_of(key.0, &key.1, node.now()) == Some(Group::Stream)
+                {
+                    self.serve_read(node, (arrival, key));
+                }
             }
         }
     }
@@ -273,7 +291,10 @@ impl Blocked {
             return None;
         }
         let args: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
-        if let Some(error) = rights::refuses_waiter(node, &waiter.client, &args) {
+        // The rights of another member's client are looked at there.
+        if waiter.member.is_none()
+            && let Some(error) = rights::refuses_waiter(node, &waiter.client, &args)
+        {
             let waiter = inner.remove(&self.locks, arrival)?;
             self.count.fetch_sub(1, SeqCst);
             waiter.client.unblock(Unblock::Served(Reply::error(error), waiter.db));
@@ -283,7 +304,8 @@ impl Blocked {
         let mut items = Items::default();
         items.command(waiter.db, waiter.touch, &args);
         let (row, db, args) = (waiter.row, waiter.db, waiter.args.clone());
-        Some(Claim { arrival, row, args, db, items })
+        let member = waiter.member.clone();
+        Some(Claim { arrival, row, args, db, items, member })
     }
 
     /// Proposes a waiting command, and lets the waiter go on with what it came to, or wait on.
@@ -295,6 +317,12 @@ impl Blocked {
     }
 
     fn submit(&self, node: &Node, mut claim: Claim) -> Option<(Claim, Told)> {
+        if let Some(member) = claim.member.take() {
+            let (tell, told) = oneshot::channel();
+            // A member that has gone drops the other end, and the waiter is taken away.
+            let _ = member.send(tell);
+            return Some((claim, told));
+        }
         let told = node.raft()?.submit(std::mem::take(&mut claim.items));
         Some((claim, told))
     }
@@ -316,6 +344,11 @@ impl Blocked {
                     return Served::No(None);
                 }
             },
+            Err(Refusal::NotLeader | Refusal::NoQuorum) => {
+                // Nothing was done.
+                self.send_on(arrival);
+                return Served::Yes;
+            }
             Err(refusal) => (Reply::error(refusal.into()), 0),
         };
         let waiter = self.inner().remove(&self.locks, arrival);
@@ -355,24 +388,24 @@ impl Blocked {
         true
     }
 
-    /// Ends every wait: this node no longer leads, and only a leader can serve.
-    pub fn unblock_all(&self) {
-        let mut inner = self.inner();
-        let waiting: Vec<u64> = inner
-            .waiters
-            .iter()
-            .filter(|(_, waiter)| !waiter.claimed)
-            .map(|(arrival, _)| *arrival)
-            .collect();
-        for arrival in waiting {
-            if let Some(waiter) = inner.remove(&self.locks, arrival) {
-                self.count.fetch_sub(1, SeqCst);
-                let reply = Reply::error(CommandError::known(
-                    "UNBLOCKED force unblock from blocking operation, instance state changed \
-                     (master -> replica?)",
-                ));
-                waiter.client.unblock(Unblock::Served(reply, waiter.db));
-            }
+    /// Lets a waiter go on at the next leader.
+    fn send_on(&self, arrival: u64) {
+        if let Some(waiter) = self.inner().remove(&self.locks, arrival) {
+            self.count.fetch_sub(1, SeqCst);
+            waiter.client.unblock(Unblock::Moved);
         }
+    }
+
+    /// Lets every waiter go on at the next leader, because this node no longer leads. Reads wait on.
+    pub fn move_away(&self) {
+        let waiting: Vec<u64> = {
+            let inner = self.inner();
+            let stays = |waiter: &Waiter| {
+                waiter.claimed || matches!(waiter.row.handler, Handler::Wait(_))
+            };
+            let leaving = inner.waiters.iter().filter(|(_, waiter)| !stays(waiter));
+            leaving.map(|(arrival, _)| *arrival).collect()
+        };
+        waiting.into_iter().for_each(|arrival| self.send_on(arrival));
     }
 }

@@ -168,6 +168,32 @@ pub fn patience(args: Args<'_>) -> Option<Patience<'_>> {
     wish.block.map(|_| Patience { owner: wish.owner, age_ms: wish.age_ms })
 }
 
+/// The arguments of a LOCK.ACQUIRE that has waited for `waited_ms` in a queue that is gone: it keeps
+/// its place among others by its AGE. `None` if it cannot wait.
+#[must_use]
+pub fn aged(args: Args<'_>, waited_ms: u64) -> Option<Vec<Vec<u8>>> {
+    let age_ms = patience(args)?.age_ms.saturating_add(waited_ms);
+    let mut at = if is(args[3], "LEASE") { 5 } else { 4 };
+    let mut aged: Vec<Vec<u8>> = args[..at].iter().map(|arg| arg.to_vec()).collect();
+    while let Some(option) = args.get(at) {
+        let len = if is(option, "SHARED") {
+            1
+        } else if is(option, "PERMITS") {
+            4
+        } else {
+            2
+        };
+        let end = (at + len).min(args.len());
+        if !is(option, "AGE") {
+            aged.extend(args[at..end].iter().map(|arg| arg.to_vec()));
+        }
+        at = end;
+    }
+    aged.push(b"AGE".to_vec());
+    aged.push(age_ms.to_string().into_bytes());
+    Some(aged)
+}
+
 /// What stands in the way of a new holder.
 enum Standing {
     /// Nothing, and nobody holds it.

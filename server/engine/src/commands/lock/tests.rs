@@ -372,3 +372,24 @@ fn a_lock_is_never_evicted() {
     bench.line("SET s v PX 200000");
     assert_eq!(draw(&bench), Some(b"s".to_vec()));
 }
+
+#[test]
+fn who_waits_again_elsewhere_keeps_its_age() {
+    let aged = |text: &str, ms| {
+        let args: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
+        let aged = super::acquire::aged(&args, ms)?;
+        let words = aged.iter().map(|arg| String::from_utf8_lossy(arg).into_owned());
+        Some(words.collect::<Vec<_>>().join(" "))
+    };
+    let told = |text: &str| Some(text.to_owned());
+    assert_eq!(aged("LOCK.ACQUIRE k o 100", 5), None);
+    assert_eq!(aged("LOCK.ACQUIRE k o 100 BLOCK 0", 5), told("LOCK.ACQUIRE k o 100 BLOCK 0 AGE 5"));
+    assert_eq!(
+        aged("LOCK.ACQUIRE k o LEASE 7 SHARED BLOCK 9 age 20 DATA AGE", 5),
+        told("LOCK.ACQUIRE k o LEASE 7 SHARED BLOCK 9 DATA AGE AGE 25")
+    );
+    assert_eq!(
+        aged("LOCK.ACQUIRE k o 100 PERMITS 1 LIMIT 2 AGE 1 BLOCK 3 DELAY 4", 0),
+        told("LOCK.ACQUIRE k o 100 PERMITS 1 LIMIT 2 BLOCK 3 DELAY 4 AGE 1")
+    );
+}

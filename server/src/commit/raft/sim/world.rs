@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use holdfast_engine::Reply;
 use holdfast_engine::context::{Context, Touch};
 use holdfast_engine::effects::{Effects, EventClass};
@@ -18,7 +19,10 @@ use openraft::{AsyncRuntime, Config, ServerState, SnapshotPolicy};
 use openraft_rt_sim::{SimInstant, SimRuntime};
 
 use super::super::applied::Applied;
+use super::super::forward::serve::Turns;
+use super::super::forward::{Answer, Park, Request};
 use super::super::log::tests::TempDir;
+use super::super::outcome::Refusal;
 use super::super::snapshot::Store;
 use super::super::state_machine::StateMachine;
 use super::super::surroundings::Surroundings;
@@ -105,7 +109,13 @@ impl Surroundings for Around {
 
     fn lost_leadership(&self) {}
 
-    fn adopt(&self, _stream: tokio::net::TcpStream, _session: Vec<u8>) {}
+    fn serve(self: Arc<Self>, _request: Request) -> BoxFuture<'static, Answer> {
+        Box::pin(async { Answer::Refused(Refusal::NotLeader) })
+    }
+
+    fn park(self: Arc<Self>, _park: Park, _turns: Turns) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
 }
 
 struct Running {

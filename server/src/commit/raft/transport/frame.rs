@@ -126,6 +126,45 @@ impl FrameReader {
 }
 
 impl FrameWriter {
+    /// Puts a frame behind those that [`FrameWriter::flush`] will send.
+    ///
+    /// # Errors
+    /// When the body is too long; then nothing of it is sent.
+    pub fn push(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(&[0, 0, 0, 0, kind]);
+        body(&mut self.buffer);
+        let len = self.buffer.len() - start - 4;
+        if len > FRAME_LEN_MAX {
+            self.buffer.truncate(start);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a frame that is too long"));
+        }
+        self.buffer[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
+        Ok(())
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn pushed_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Sends what was pushed.
+    ///
+    /// # Cancel safety
+    /// None: a part may have been sent. Drop the connection then.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let sent = self.half.write_all(&self.buffer).await;
+        self.buffer.clear();
+        if self.buffer.capacity() > 1 << 20 {
+            self.buffer = Vec::new();
+        }
+        sent
+    }
+
     /// Sends a frame.
     ///
     /// # Cancel safety
@@ -135,17 +174,7 @@ impl FrameWriter {
     /// When the connection fails or the body is too long.
     pub async fn send(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.buffer.clear();
-        self.buffer.extend_from_slice(&[0, 0, 0, 0, kind]);
-        body(&mut self.buffer);
-        let len = self.buffer.len() - 4;
-        if len > FRAME_LEN_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a frame that is too long"));
-        }
-        self.buffer[..4].copy_from_slice(&(len as u32).to_le_bytes());
-        let sent = self.half.write_all(&self.buffer).await;
-        if self.buffer.capacity() > 1 << 20 {
-            self.buffer = Vec::new();
-        }
-        sent
+        self.push(kind, body)?;
+        self.flush().await
     }
 }

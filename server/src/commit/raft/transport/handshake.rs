@@ -34,14 +34,23 @@ pub enum Purpose {
     Append,
     /// A snapshot.
     Snapshot,
-    /// A client that a follower passes on.
+    /// A client's connection, which earlier versions handed over whole. Refused.
     Client,
     /// A node that wants to become a member.
     Join,
+    /// Requests on behalf of the other member's clients.
+    Forward,
 }
 
 impl Purpose {
-    const ALL: [Self; 5] = [Self::Control, Self::Append, Self::Snapshot, Self::Client, Self::Join];
+    const ALL: [Self; 6] = [
+        Self::Control,
+        Self::Append,
+        Self::Snapshot,
+        Self::Client,
+        Self::Join,
+        Self::Forward,
+    ];
 
     fn number(self) -> u8 {
         self as u8

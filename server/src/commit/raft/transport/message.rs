@@ -40,8 +40,12 @@ pub const READY: u8 = 14;
 pub const PROMOTED: u8 = 15;
 /// The other end cannot do what was asked; a text follows.
 pub const FAILED: u8 = 16;
-/// The state of a client's session that is passed on.
-pub const SESSION: u8 = 17;
+/// The version in which requests on behalf of clients follow; the other end says its own.
+pub const FORWARD: u8 = 18;
+/// A request on behalf of clients.
+pub const REQUEST: u8 = 19;
+/// Answers [`REQUEST`].
+pub const ANSWER: u8 = 20;
 
 pub(crate) fn put_append(out: &mut Vec<u8>, request: &AppendEntriesRequest<Group>) {
     wire::put_vote(out, request.vote);

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::cluster;
+use super::super::forward;
 use super::super::node::{RaftNode, Running};
 use super::super::snapshot::SnapshotFile;
 use super::super::wire;
@@ -20,8 +21,6 @@ use super::message as msg;
 
 /// Connections whose handshake is not done yet; more are closed at once.
 const STRANGERS_MAX: usize = 64;
-/// The state of a passed-on session is at most so long.
-const SESSION_LEN_MAX: u32 = 64 << 10;
 
 static STRANGERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -67,8 +66,8 @@ async fn serve(node: &Arc<RaftNode>, mut stream: TcpStream) -> io::Result<()> {
         Purpose::Append => appends(running, Connection::new(stream)).await,
         Purpose::Control => control(running, Connection::new(stream)).await,
         Purpose::Snapshot => snapshot(running, Connection::new(stream), hello.from).await,
-        Purpose::Client => client(node, stream).await,
-        Purpose::Join => Ok(()),
+        Purpose::Forward => forward::serve::serve(node, Connection::new(stream)).await,
+        Purpose::Client | Purpose::Join => Ok(()),
     }
 }
 
@@ -80,6 +79,11 @@ fn judge(node: &RaftNode, hello: &Hello) -> Result<(), String> {
         } else {
             Err("this node does not lead the cluster".to_owned())
         };
+    }
+    if hello.purpose == Purpose::Client {
+        return Err("this release does not take over clients' connections: run one release on all \
+                    members"
+            .to_owned());
     }
     let Some(running) = node.running() else {
         return Err("this node belongs to no cluster yet".to_owned());
@@ -208,16 +212,4 @@ async fn snapshot(running: &Running, mut connection: Connection, from: u64) -> i
     let installed = running.raft.install_full_snapshot(announced.vote, snapshot).await;
     let answer = installed.map_err(io::Error::other)?;
     connection.writer.send(msg::INSTALLED, |out| wire::put_vote(out, answer.vote)).await
-}
-
-/// Takes over a client that a follower passes on.
-async fn client(node: &RaftNode, mut stream: TcpStream) -> io::Result<()> {
-    let len = stream.read_u32_le().await?;
-    if len > SESSION_LEN_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut session = vec![0; len as usize];
-    stream.read_exact(&mut session).await?;
-    node.adopt(stream, session);
-    Ok(())
 }
