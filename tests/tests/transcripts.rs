@@ -75,15 +75,62 @@ fn a_cluster_follows_the_transcripts() {
     }
     let mut corpus = corpus();
     corpus.retain(|t| NOT_IN_A_CLUSTER.iter().all(|(name, _)| t.name != *name));
-    for transcript in &mut corpus {
-        transcript.server_args.extend(["--raft", "yes"].map(str::to_owned));
+    play_all_but(Kind::Ours, Way::Leader, corpus, is_different_in_a_cluster);
+}
+
+#[test]
+fn a_follower_follows_the_transcripts() {
+    if !is_available(Kind::Ours) {
+        return;
     }
-    play_all_but(Kind::Ours, corpus, |failure| {
-        DIFFERENT_IN_A_CLUSTER.iter().any(|(file, sent, _)| {
-            failure.place.starts_with(&format!("{file}.txt:"))
-                && failure.sent.starts_with(&format!("> {sent}"))
-        })
-    });
+    let mut corpus = corpus();
+    corpus.retain(|t| NOT_IN_A_CLUSTER.iter().all(|(name, _)| t.name != *name));
+    play_all_but(Kind::Ours, Way::Follower, corpus, is_different_in_a_cluster);
+}
+
+fn is_different_in_a_cluster(failure: &Failure) -> bool {
+    DIFFERENT_IN_A_CLUSTER.iter().any(|(file, sent, _)| {
+        failure.place.starts_with(&format!("{file}.txt:"))
+            && failure.sent.starts_with(&format!("> {sent}"))
+    })
+}
+
+/// What the transcripts are played to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One server.
+    Alone,
+    /// A cluster of one node.
+    Leader,
+    /// The other of two nodes.
+    Follower,
+}
+
+/// A server that is ready to be played to, and the leader it follows.
+fn start(kind: Kind, way: Way, args: &[&str]) -> (Server, Option<Server>) {
+    if way == Way::Alone {
+        return (Server::start(kind, args), None);
+    }
+    let mut args = args.to_vec();
+    // Long enough for a busy machine: nobody shall lose leadership.
+    args.extend(["--raft", "yes", "--raft-election-timeout", "2000"]);
+    let password = args.iter().position(|arg| *arg == "--requirepass").map(|at| args[at + 1]);
+    let tell = |server: &Server, words: &[&str]| {
+        let mut client = server.client();
+        if let Some(password) = password {
+            assert!(client.cmd(&["AUTH", password]).is_ok());
+        }
+        let reply = client.cmd(words);
+        assert!(reply.text().starts_with("OK"), "{reply:?}");
+    };
+    let leader = Server::start(kind, &args);
+    tell(&leader, &["RAFT.CLUSTER", "INIT"]);
+    if way == Way::Leader {
+        return (leader, None);
+    }
+    let follower = Server::start(kind, &args);
+    tell(&follower, &["RAFT.CLUSTER", "JOIN", &leader.addr().to_string()]);
+    (follower, Some(leader))
 }
 
 #[test]
@@ -105,11 +152,16 @@ fn pending_names_files_that_exist() {
 }
 
 fn play_all(kind: Kind, corpus: Vec<Transcript>) {
-    play_all_but(kind, corpus, |_| false);
+    play_all_but(kind, Way::Alone, corpus, |_| false);
 }
 
 /// Plays all; steps that are known to be different do not count.
-fn play_all_but(kind: Kind, corpus: Vec<Transcript>, is_known: impl Fn(&Failure) -> bool) {
+fn play_all_but(
+    kind: Kind,
+    way: Way,
+    corpus: Vec<Transcript>,
+    is_known: impl Fn(&Failure) -> bool,
+) {
     let queue = Mutex::new(corpus);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -120,15 +172,7 @@ fn play_all_but(kind: Kind, corpus: Vec<Transcript>, is_known: impl Fn(&Failure)
                         return;
                     };
                     let args: Vec<_> = transcript.server_args.iter().map(String::as_str).collect();
-                    let server = Server::start(kind, &args);
-                    if args.contains(&"--raft") {
-                        let mut client = server.client();
-                        if let Some(at) = args.iter().position(|arg| *arg == "--requirepass") {
-                            assert!(client.cmd(&["AUTH", args[at + 1]]).is_ok());
-                        }
-                        let reply = client.line("RAFT.CLUSTER INIT");
-                        assert!(reply.text().starts_with("OK"), "{reply:?}");
-                    }
+                    let (server, _leader) = start(kind, way, &args);
                     let outcome = play(&transcript, kind, &mut Socket::new(&server));
                     results.lock().unwrap().push(outcome);
                 }

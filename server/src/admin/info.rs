@@ -300,6 +300,7 @@ fn cluster(node: &Node, out: &mut String) {
 fn raft(node: &Node, out: &mut String) {
     if let Some(raft) = node.raft() {
         super::raft::info(raft, out);
+        lines!(out, "raft_waiting_clients_of_members": node.blocked.of_members());
     }
 }
 
@@ -309,7 +310,7 @@ fn locks(node: &Node, out: &mut String) {
     let (served, waited_us) = queues.totals();
     lines!(out,
         "locks_held": holdfast_engine::value::lock::count(),
-        "locks_waiting": queues.len(),
+        "locks_waiting": node.blocked.waiting_for_locks(),
         "locks_granted": locks.counts.granted.load(Relaxed),
         "locks_released": locks.counts.released.load(Relaxed),
         "locks_expired": locks.counts.expired.load(Relaxed),

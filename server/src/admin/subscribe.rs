@@ -1,11 +1,17 @@
 //! SUBSCRIBE and its kin, and PUBSUB.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use holdfast_engine::command::{Access, Command, Flags, Group, KeySpec};
-use holdfast_engine::value::glob::Glob;
+use holdfast_engine::effects::Audience;
 use holdfast_engine::{CommandError, Reply};
 
-use crate::route::{Answer, Call, ServerCommand};
+use crate::commit::raft::forward::{Answer as Found, Listeners, Request};
+use crate::route::forwarded::look_for_listeners;
+use crate::route::waiting::Later;
+use crate::route::{Answer, Call, ServerCommand, Waiting};
 
 /// Which of the three kinds of subscription.
 #[derive(Clone, Copy)]
@@ -127,10 +133,6 @@ fn sunsubscribe(call: &mut Call<'_>) -> Answer {
     leave(call, Kind::Shard)
 }
 
-fn names(channels: Vec<Bytes>) -> Answer {
-    Reply::Array(channels.into_iter().map(|name| Reply::bulk(&name)).collect()).into()
-}
-
 fn wrong_count(name: &[u8]) -> CommandError {
     let name = String::from_utf8_lossy(name);
     CommandError::new(format!(
@@ -138,46 +140,87 @@ fn wrong_count(name: &[u8]) -> CommandError {
     ))
 }
 
-/// `PUBSUB CHANNELS [pattern]`
-fn channels(call: &mut Call<'_>) -> Answer {
+/// What the clients of all nodes listen to: this node's answer, and those of the others that answer
+/// in time. Inside a transaction only this node is asked.
+fn everywhere(
+    call: &Call<'_>,
+    asked: Listeners,
+    told: impl FnOnce(Vec<Found>) -> Reply + Send + 'static,
+) -> Answer {
+    let own = look_for_listeners(call.node, &asked);
+    let raft = call.node.raft().filter(|_| !call.in_transaction).map(Arc::clone);
+    let Some(raft) = raft else { return told(vec![own]).into() };
+    Answer::Wait(Waiting::Later(Later(Box::pin(async move {
+        let mut found = raft.ask_others(&Request::Listeners(asked)).await;
+        found.insert(0, own);
+        told(found)
+    }))))
+}
+
+/// The names in all answers, each once.
+fn names(found: Vec<Found>) -> BTreeSet<Bytes> {
+    let names = found.into_iter().flat_map(|found| match found {
+        Found::Names(names) => names,
+        _ => Vec::new(),
+    });
+    names.collect()
+}
+
+fn channels_of(call: &mut Call<'_>, audience: Audience) -> Answer {
     if call.args.len() > 3 {
         return wrong_count(call.args[1]).into();
     }
-    let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
-    names(call.node.pubsub.channels(glob.as_ref()))
+    let pattern = call.args.get(2).map(|pattern| Bytes::copy_from_slice(pattern));
+    everywhere(call, Listeners::Channels(audience, pattern), |found| {
+        Reply::Array(names(found).iter().map(|name| Reply::bulk(name)).collect())
+    })
+}
+
+/// `PUBSUB CHANNELS [pattern]`
+fn channels(call: &mut Call<'_>) -> Answer {
+    channels_of(call, Audience::Channel)
 }
 
 /// `PUBSUB SHARDCHANNELS [pattern]`
 fn shardchannels(call: &mut Call<'_>) -> Answer {
-    if call.args.len() > 3 {
-        return wrong_count(call.args[1]).into();
-    }
-    let glob = call.args.get(2).map(|pattern| Glob::new(pattern));
-    names(call.node.pubsub.shard_channels(glob.as_ref()))
+    channels_of(call, Audience::Shard)
 }
 
 /// `PUBSUB NUMSUB [channel [channel ...]]`
 fn numsub(call: &mut Call<'_>) -> Answer {
-    counts(call, |call, name| call.node.pubsub.subscriber_count(name))
+    counts(call, Audience::Channel)
 }
 
 /// `PUBSUB SHARDNUMSUB [channel [channel ...]]`
 fn shardnumsub(call: &mut Call<'_>) -> Answer {
-    counts(call, |call, name| call.node.pubsub.shard_subscriber_count(name))
+    counts(call, Audience::Shard)
 }
 
-fn counts(call: &Call<'_>, count: impl Fn(&Call<'_>, &[u8]) -> usize) -> Answer {
-    let mut replies = Vec::new();
-    for name in &call.args[2..] {
-        replies.push(Reply::bulk(name));
-        replies.push(Reply::count(count(call, name)));
-    }
-    Reply::Array(replies).into()
+fn counts(call: &Call<'_>, audience: Audience) -> Answer {
+    let channels: Vec<Bytes> =
+        call.args[2..].iter().map(|name| Bytes::copy_from_slice(name)).collect();
+    let asked = Listeners::Counts(audience, channels.clone());
+    everywhere(call, asked, move |found| {
+        let mut totals = vec![0_u64; channels.len()];
+        for found in found {
+            if let Found::Counts(counts) = found {
+                totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+            }
+        }
+        let pairs = channels.iter().zip(totals);
+        Reply::Array(
+            pairs
+                .flat_map(|(name, total)| {
+                    [Reply::bulk(name), Reply::count(usize::try_from(total).unwrap_or(usize::MAX))]
+                })
+                .collect(),
+        )
+    })
 }
 
 /// `PUBSUB NUMPAT`
 fn numpat(call: &mut Call<'_>) -> Answer {
-    Reply::count(call.node.pubsub.pattern_count()).into()
+    everywhere(call, Listeners::Patterns, |found| Reply::count(names(found).len()))
 }
 
 /// `PUBSUB HELP`

@@ -97,7 +97,7 @@ pub struct Connection {
     overflowed: bool,
     /// The journal's position behind all changes that the replies may acknowledge.
     owed: u64,
-    /// In a cluster: all scripts that others had loaded are known here, as the command in front asks.
+    /// In a cluster: this node has caught up as far as the command in front asks.
     learnt: bool,
 }
 

@@ -77,16 +77,24 @@ pub struct Blocked {
     locks: LockQueues,
     /// In a cluster.
     through_log: ThroughLog,
-    /// Clients of this node whose commands wait at the leader.
+    /// Clients of this node whose commands wait at the leader, and those among them that wait for
+    /// locks.
     away: AtomicUsize,
+    away_for_locks: AtomicUsize,
 }
 
 /// A client whose command waits at the leader, for as long as this lives.
-pub struct Away<'a>(&'a AtomicUsize);
+pub struct Away<'a> {
+    blocked: &'a Blocked,
+    for_lock: bool,
+}
 
 impl Drop for Away<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        self.blocked.away.fetch_sub(1, SeqCst);
+        if self.for_lock {
+            self.blocked.away_for_locks.fetch_sub(1, SeqCst);
+        }
     }
 }
 
@@ -99,6 +107,7 @@ impl Default for Blocked {
             locks: LockQueues::default(),
             through_log: ThroughLog::default(),
             away: AtomicUsize::new(0),
+            away_for_locks: AtomicUsize::new(0),
         }
     }
 }
@@ -147,9 +156,26 @@ impl Blocked {
     }
 
     /// Counts a client of this node whose command waits at the leader.
-    pub fn is_away(&self) -> Away<'_> {
+    pub fn is_away(&self, row: &Command) -> Away<'_> {
+        let for_lock = row.group == Group::Lock;
         self.away.fetch_add(1, SeqCst);
-        Away(&self.away)
+        if for_lock {
+            self.away_for_locks.fetch_add(1, SeqCst);
+        }
+        Away { blocked: self, for_lock }
+    }
+
+    /// How many clients wait for locks: those in this node's queues, and this node's own that wait
+    /// in the leader's.
+    #[must_use]
+    pub fn waiting_for_locks(&self) -> usize {
+        self.locks.len() + self.away_for_locks.load(SeqCst)
+    }
+
+    /// How many clients of other members wait in this node's queues.
+    #[must_use]
+    pub fn of_members(&self) -> usize {
+        self.inner().waiters.values().filter(|waiter| waiter.member.is_some()).count()
     }
 
     /// How many of this node's clients wait, and for how many keys clients wait here.

@@ -55,6 +55,23 @@ pub enum Kind {
     Script(&'static Entry),
 }
 
+impl Kind {
+    /// The command's entry, if it does not run here by itself.
+    #[must_use]
+    pub fn entry(self) -> Option<&'static Entry> {
+        match self {
+            Self::Publish(entry)
+            | Self::Read(entry)
+            | Self::ReadAtLeader(entry)
+            | Self::Write(entry)
+            | Self::Once(entry)
+            | Self::Script(entry) => Some(entry),
+            Self::Exec => table().find(b"exec"),
+            Self::Local | Self::OnLeader | Self::Watch | Self::AfterBarrier => None,
+        }
+    }
+}
+
 /// A client's name for itself is at most so long.
 const CLIENT_LEN_MAX: usize = 256;
 

@@ -99,6 +99,8 @@ enum Next {
     Barrier(Kind, OwnedCommand),
     /// The command in front names a script that this node has not heard of; others may have.
     Learn,
+    /// The command in front runs once this node has what its client wrote.
+    CatchUp,
     /// The leader runs the command.
     AtLeader(OwnedCommand),
 }
@@ -127,6 +129,7 @@ impl Connection {
                 Next::Wait(waiting, command) => self.wait(waiting, command).await?,
                 Next::Barrier(kind, command) => self.after_barrier(raft, kind, command).await?,
                 Next::Learn => self.learn_scripts(raft).await?,
+                Next::CatchUp => self.catch_up(raft).await?,
                 Next::AtLeader(command) => self.run_at_leader(raft, command).await?,
                 Next::Idle => {
                     self.tell_failure();
@@ -214,6 +217,11 @@ impl Connection {
                 return Next::Settle;
             }
             if matches!(kind, Kind::Local) {
+                if !leads && !self.learnt && self.must_catch_up(raft, &args) {
+                    self.aside.push_front(command);
+                    return Next::CatchUp;
+                }
+                self.learnt = false;
                 if let Some(next) = self.run_here(command) {
                     return next;
                 }
@@ -260,6 +268,16 @@ impl Connection {
         }
     }
 
+    /// Whether a command of the server would run here before what its client wrote through the
+    /// leader: SUBSCRIBE, say, would hear of writes that came before it.
+    fn must_catch_up(&self, raft: &RaftNode, args: &[&[u8]]) -> bool {
+        raft.applied().next_index() < self.session.seen_index
+            && self.session.queue.is_none()
+            && route::table().resolve(args).is_ok_and(|entry| {
+                !entry.is_of_engine() && !entry.row.flags.has(Flags::NOT_QUEUED)
+            })
+    }
+
     /// Whether the client reads what this node has, though it may be stale.
     fn reads_stale(&self, raft: &RaftNode) -> bool {
         self.session.readonly
@@ -302,6 +320,10 @@ impl Connection {
     fn add(&mut self, group: &mut Group, kind: Kind, command: OwnedCommand) -> bool {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         let mut blocks = false;
+        if let Some(entry) = kind.entry() {
+            let shown = &self.session.client.shown;
+            shown.last_command.store(u32::from(entry.id) + 1, Relaxed);
+        }
         let slot = match kind {
             Kind::Read(entry) | Kind::ReadAtLeader(entry) | Kind::Write(entry) => {
                 match cluster::propose(&self.node, &self.session, entry, &args, &mut group.items) {

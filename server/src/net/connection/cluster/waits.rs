@@ -22,7 +22,7 @@ use crate::session::client::Unblock;
 const WAIT_STEP: Duration = Duration::from_millis(2);
 /// Delay before a wait that was lost with its leader begins anew.
 const REPARK: Duration = Duration::from_millis(20);
-/// A read that waits on this node begins when it has what the leader had; it waits this long for that.
+/// Whoever needs this node to have what the leader had waits this long for it.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a wait for keys has come to.
@@ -163,7 +163,7 @@ impl Connection {
         };
         self.session.client.begin_block();
         let away = Arc::clone(&self.node);
-        let _away = away.blocked.is_away();
+        let _away = away.blocked.is_away(entry.row);
         let placed = {
             let raft = Arc::clone(raft);
             self.waiting_for(async move { raft.park(park).await }).await
@@ -329,6 +329,14 @@ impl Connection {
             Ok(ReadPoint::AtLeader) => self.refuse_framing(kind, Refusal::NoQuorum.into()),
             Err(refusal) => self.refuse_framing(kind, CommandError::from(refusal)),
         }
+        Ok(())
+    }
+
+    /// Waits until this node has what its client wrote through the leader.
+    pub(super) async fn catch_up(&mut self, raft: &Arc<RaftNode>) -> Result<(), End> {
+        let own_writes = raft.applied().reaches(self.session.seen_index);
+        let _ = self.waiting_for(tokio::time::timeout(CATCH_UP_PATIENCE, own_writes)).await?;
+        self.learnt = true;
         Ok(())
     }
 
