@@ -23,9 +23,10 @@ const ENGINE_LIMITS: &[&str] = &[
     "maxmemory-policy",
 ];
 
-/// Those that must be the same for all members of a cluster, which have the engine's own: a value's
-/// form decides the order of its elements, and so what SPOP takes.
-const SHARED: &[&str] = &[
+/// Those that must be the same for all members of a cluster: a value's form decides the order of
+/// its elements, and so what SPOP takes. A member begins with the defaults, whatever its own
+/// configuration says, and the log changes them.
+const FORMS: &[&str] = &[
     "hash-max-listpack-entries",
     "hash-max-listpack-value",
     "list-max-listpack-size",
@@ -34,6 +35,9 @@ const SHARED: &[&str] = &[
     "set-max-listpack-value",
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
+    "hll-sparse-max-bytes",
     "lua-memory-limit",
 ];
 
@@ -54,11 +58,16 @@ pub(crate) fn keep(node: &Arc<Node>) {
         }
         Ok(())
     });
+    if node.log_time().is_some() {
+        for name in node.config.use_defaults(FORMS) {
+            tracing::warn!(
+                "'{name}' of this node's configuration is not used: the members of a cluster share \
+                 it, and CONFIG SET changes it on all of them"
+            );
+        }
+    }
     hand_over(node, &node.settings);
     if node.log_time().is_some() {
-        node.config.on_change(SHARED, |_| {
-            Err("it is the same for all members of a cluster and cannot be changed".to_owned())
-        });
         node.config.on_change(&["maxmemory", "maxmemory-policy"], |settings| {
             match crate::memory::evicts(settings) {
                 true => Err(crate::memory::NO_EVICTION_IN_A_CLUSTER.to_owned()),
@@ -104,7 +113,7 @@ pub(crate) fn hand_over(node: &Node, settings: &Settings) {
         ("lua-memory-limit", clamp(settings.lua_memory_limit())),
         ("lfu-policy", i64::from(lfu)),
     ] {
-        if node.log_time().is_some() && (SHARED.contains(&name) || name == "proto-max-bulk-len") {
+        if node.log_time().is_some() && name == "proto-max-bulk-len" {
             continue;
         }
         let known = limits.set(name, value);

@@ -274,7 +274,8 @@ fn followers_read_what_was_acknowledged() {
     with_three(|cluster| {
         let places = followers(cluster);
         let mut writers: Vec<Client> = cluster.nodes.iter().map(Node::client).collect();
-        let mut readers: Vec<Client> = places.iter().map(|at| cluster.nodes[*at].client()).collect();
+        let mut readers: Vec<Client> =
+            places.iter().map(|at| cluster.nodes[*at].client()).collect();
         assert!(readers[0].line("READONLY").is_ok());
         for number in 0..600 {
             assert!(writers[number % 3].line(&format!("SET k {number}")).is_ok());

@@ -37,7 +37,8 @@ fn a_write_larger_than_a_record_is_refused() {
             assert_eq!(client.cmd(&[b"SET", key.as_bytes(), value]).text(), "QUEUED");
         }
         let reply = client.line("EXEC");
-        let told = "EXECABORT Transaction discarded because of: the command is larger than a record";
+        let told =
+            "EXECABORT Transaction discarded because of: the command is larger than a record";
         assert!(reply.is_error(told), "{reply:?}");
         assert_eq!(client.line("DBSIZE").int(), 0);
         for key in ["a", "b", "c"] {

@@ -16,6 +16,16 @@ use crate::config::words;
 /// # Errors
 /// Everything that is wrong with the file, in Redis's words; then nothing has changed.
 pub fn load(users: &Users, path: &Path) -> Result<(), String> {
+    let read = read(users, path)?;
+    users.replace(read.into_iter().map(|user| (user.name().to_vec(), user)).collect());
+    Ok(())
+}
+
+/// The users of a file, `default` among them.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(users: &Users, path: &Path) -> Result<Vec<Arc<User>>, String> {
     let shown = path.display().to_string();
     let content = std::fs::read(path).map_err(|error| {
         format!("Error loading ACLs, opening file '{shown}': {}", reason_of(&error))
@@ -39,8 +49,7 @@ pub fn load(users: &Users, path: &Path) -> Result<(), String> {
     }
     let reading = users.reading();
     by_name.entry(DEFAULT.to_vec()).or_insert_with(|| Arc::new(User::new_default(&reading)));
-    users.replace(by_name);
-    Ok(())
+    Ok(by_name.into_values().collect())
 }
 
 fn read_line(

@@ -117,11 +117,34 @@ impl Users {
         result
     }
 
+    /// What ACL SETUSER would make of a user; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Users::set`].
+    pub fn draft(&self, name: &[u8], rules: &[&[u8]]) -> Result<User, CommandError> {
+        let before = self.get(name);
+        self.make(name, rules, before.as_deref())
+    }
+
     /// ACL SETUSER: all of the rules, or none.
     ///
     /// # Errors
     /// A name that a file could not carry, or the first rule that is wrong.
     pub fn set(&self, name: &[u8], rules: &[&[u8]]) -> Result<Arc<User>, CommandError> {
+        self.change(|by_name| {
+            let user = self.make(name, rules, by_name.get(name).map(|user| &**user))?;
+            let user = Arc::new(user);
+            by_name.insert(name.to_vec(), Arc::clone(&user));
+            Ok(user)
+        })
+    }
+
+    fn make(
+        &self,
+        name: &[u8],
+        rules: &[&[u8]],
+        before: Option<&User>,
+    ) -> Result<User, CommandError> {
         if has_spaces(name) {
             return Err(CommandError::known(
                 "ERR Usernames can't contain spaces or null characters",
@@ -134,24 +157,17 @@ impl Users {
             ))
         })?;
         let reading = self.reading();
-        self.change(|by_name| {
-            let mut user = match by_name.get(name) {
-                Some(user) => User::clone(user),
-                None => User::new(name, &reading),
-            };
-            for rule in &rules {
-                user.apply(rule, &reading).map_err(|error| {
-                    CommandError::new(format!(
-                        "ERR Error in ACL SETUSER modifier '{}': {}",
-                        String::from_utf8_lossy(rule),
-                        error.text()
-                    ))
-                })?;
-            }
-            let user = Arc::new(user);
-            by_name.insert(name.to_vec(), Arc::clone(&user));
-            Ok(user)
-        })
+        let mut user = before.cloned().unwrap_or_else(|| User::new(name, &reading));
+        for rule in &rules {
+            user.apply(rule, &reading).map_err(|error| {
+                CommandError::new(format!(
+                    "ERR Error in ACL SETUSER modifier '{}': {}",
+                    String::from_utf8_lossy(rule),
+                    error.text()
+                ))
+            })?;
+        }
+        Ok(user)
     }
 
     /// Removes a user; whether it was there. Never `default`.

@@ -1,15 +1,20 @@
 //! ACL: users and what they may do.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use holdfast_engine::command::{CATEGORIES, Command, Flags, Group};
 use holdfast_engine::value::integer_text;
 use holdfast_engine::{CommandError, Reply};
 
-use super::client::end;
-use super::config::with_files;
+use super::config::{proposed, shared_in_transaction, with_files};
 use crate::acl::{Entry, Selector, User, file};
+use crate::commit::raft::RaftNode;
+use crate::commit::raft::batch::Items;
 use crate::config::settings::path;
-use crate::node::random_hex;
-use crate::route::{Answer, Call, ServerCommand, rights};
+use crate::node::{Node, random_hex};
+use crate::route::{Answer, Call, ServerCommand, rights, shared};
+use crate::session::Kill;
 
 fn bulk(text: impl AsRef<[u8]>) -> Reply {
     Reply::bulk(text.as_ref())
@@ -52,41 +57,59 @@ fn getuser(call: &mut Call<'_>) -> Answer {
     Reply::Map(map).into()
 }
 
-/// `ACL SETUSER username [rule [rule ...]]`: all of the rules, or none.
+/// The node's Raft, if users are shared through its log.
+fn sharing(call: &Call<'_>) -> Option<Arc<RaftNode>> {
+    call.node.raft().filter(|raft| raft.running().is_some()).map(Arc::clone)
+}
+
+/// Proposes changes of users, and answers once they hold here.
+fn share(call: &Call<'_>, raft: Arc<RaftNode>, items: Items, reply: Reply) -> Answer {
+    if call.in_transaction {
+        return shared_in_transaction("a change of users");
+    }
+    let client = Arc::clone(&call.session.client);
+    proposed(async move {
+        client.set_changes_users(true);
+        let done = shared::propose(&raft, items).await;
+        client.set_changes_users(false);
+        done.map(|()| reply)
+    })
+}
+
+fn add_user(items: &mut Items, user: &User) {
+    let words = shared::words_of(user);
+    items.user(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+}
+
+/// `ACL SETUSER username [rule [rule ...]]`: all of the rules, or none; on all members of a
+/// cluster.
 fn setuser(call: &mut Call<'_>) -> Answer {
+    if let Some(raft) = sharing(call) {
+        return match call.node.acl.draft(call.args[2], &call.args[3..]) {
+            Ok(user) => {
+                let mut items = Items::default();
+                add_user(&mut items, &user);
+                share(call, raft, items, Reply::Ok)
+            }
+            Err(error) => error.into(),
+        };
+    }
     match call.node.acl.set(call.args[2], &call.args[3..]) {
         Ok(user) => {
-            end_listeners(call, &user);
-            call.session.refresh_user(&call.node.acl);
+            changing(call, |node| shared::end_listeners(node, &user));
             Reply::Ok.into()
         }
         Err(error) => error.into(),
     }
 }
 
-/// Ends the clients of a user that listen to what it may no longer hear.
-fn end_listeners(call: &mut Call<'_>, user: &User) {
-    if user.is_unrestricted() {
-        return;
-    }
-    let listeners =
-        call.node.pubsub.listeners(|name, is_pattern| !user.may_listen(name, is_pattern));
-    for id in listeners {
-        if let Some(client) = call.node.clients.get(id)
-            && *client.user() == **user.name()
-        {
-            end(call, &client);
-        }
-    }
-}
-
-/// Ends all clients of a user that is gone.
-fn end_clients(call: &mut Call<'_>, user: &[u8]) {
-    for client in call.node.clients.all() {
-        if *client.user() == *user {
-            end(call, &client);
-        }
-    }
+/// Ends clients as a change of users asks; should the caller be among them, it is answered first.
+fn changing(call: &mut Call<'_>, end: impl FnOnce(&Node)) {
+    call.session.client.set_changes_users(true);
+    end(call.node);
+    call.session.client.set_changes_users(false);
+    call.session.closing |= call.session.client.killed() != Kill::No;
+    call.session.refresh_user(&call.node.acl);
 }
 
 /// `ACL DELUSER username [username ...]`
@@ -95,11 +118,22 @@ fn deluser(call: &mut Call<'_>) -> Answer {
     if names.contains(&&b"default"[..]) {
         return CommandError::known("ERR The 'default' user cannot be removed").into();
     }
+    if let Some(raft) = sharing(call) {
+        let mut items = Items::default();
+        let known: BTreeSet<&[u8]> =
+            names.iter().copied().filter(|name| call.node.acl.get(name).is_some()).collect();
+        if known.is_empty() {
+            return Reply::Integer(0).into();
+        }
+        known.iter().for_each(|name| items.user(&[name]));
+        let count = Reply::count(known.len());
+        return share(call, raft, items, count);
+    }
     let mut removed = 0;
     for name in names {
         if call.node.acl.remove(name) {
             removed += 1;
-            end_clients(call, name);
+            changing(call, |node| shared::end_clients(node, name));
         }
     }
     Reply::Integer(removed).into()
@@ -225,23 +259,37 @@ fn save(call: &mut Call<'_>) -> Answer {
     }
 }
 
-/// `ACL LOAD`: the users of the file instead of those that are; all clients of users other than
-/// `default` are ended.
+/// `ACL LOAD`: the users of the file instead of those that are, on all members of a cluster; all
+/// clients of users other than `default` are ended.
 fn load(call: &mut Call<'_>) -> Answer {
     let name = call.node.settings.aclfile();
     if name.is_empty() {
         return NO_FILE.into();
     }
     let before = call.node.acl.all();
+    if let Some(raft) = sharing(call) {
+        let read = match with_files(|| file::read(&call.node.acl, &path(&name))) {
+            Ok(users) => users,
+            Err(errors) => return CommandError::new(format!("ERR {errors}")).into(),
+        };
+        let mut items = Items::default();
+        // Removed first, so that the clients of all of them end.
+        for user in before.iter().filter(|user| !user.is_default()) {
+            items.user(&[user.name()]);
+        }
+        read.iter().for_each(|user| add_user(&mut items, user));
+        return share(call, raft, items, Reply::Ok);
+    }
     if let Err(errors) = with_files(|| file::load(&call.node.acl, &path(&name))) {
         return CommandError::new(format!("ERR {errors}")).into();
     }
-    for user in before.iter().filter(|user| !user.is_default()) {
-        end_clients(call, user.name());
-    }
     let default = call.node.acl.default_user();
-    end_listeners(call, &default);
-    call.session.refresh_user(&call.node.acl);
+    changing(call, |node| {
+        for user in before.iter().filter(|user| !user.is_default()) {
+            shared::end_clients(node, user.name());
+        }
+        shared::end_listeners(node, &default);
+    });
     Reply::Ok.into()
 }
 

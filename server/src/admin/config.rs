@@ -1,12 +1,16 @@
 //! CONFIG, and what the directives set beyond the config room.
 
+use std::sync::Arc;
+
 use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::{CommandError, Reply};
 
+use crate::commit::raft::batch::Items;
 use crate::config::commands;
 use crate::config::rewrite::rewrite;
 use crate::config::settings::Origin;
-use crate::route::{Answer, Call, ServerCommand};
+use crate::route::waiting::Later;
+use crate::route::{Answer, Call, ServerCommand, Waiting, shared};
 
 /// Where the client of a call connects from.
 pub(super) fn origin(call: &Call<'_>) -> Origin {
@@ -26,7 +30,46 @@ fn get(call: &mut Call<'_>) -> Answer {
 
 /// `CONFIG SET parameter value [parameter value ...]`
 fn set(call: &mut Call<'_>) -> Answer {
-    commands::set(&call.node.config, &call.args[2..], origin(call)).into()
+    let args = &call.args[2..];
+    let raft = match call.node.raft() {
+        Some(raft) if raft.running().is_some() => Arc::clone(raft),
+        _ => return commands::set(&call.node.config, args, origin(call)).into(),
+    };
+    let split = match commands::split(&call.node.config, args, origin(call)) {
+        Ok(split) => split,
+        Err(error) => return error.into(),
+    };
+    if split.shared.is_empty() {
+        return commands::set(&call.node.config, args, origin(call)).into();
+    }
+    if call.in_transaction {
+        return shared_in_transaction("CONFIG SET of what the members of a cluster share");
+    }
+    let (node, origin) = (Arc::clone(call.node), origin(call));
+    proposed(async move {
+        let mut items = Items::default();
+        let pairs: Vec<&[u8]> = split.shared.iter().map(Vec::as_slice).collect();
+        items.settings(&pairs);
+        shared::propose(&raft, items).await?;
+        if !split.own.is_empty() {
+            let pairs: Vec<&[u8]> = split.own.iter().map(Vec::as_slice).collect();
+            commands::set(&node.config, &pairs, origin)?;
+        }
+        Ok(Reply::Ok)
+    })
+}
+
+/// What a proposal comes to, later.
+pub(super) fn proposed(
+    work: impl Future<Output = Result<Reply, CommandError>> + Send + 'static,
+) -> Answer {
+    let work = async { work.await.unwrap_or_else(Reply::error) };
+    Answer::Wait(Waiting::Later(Later(Box::pin(work))))
+}
+
+/// The answer to a change of what all members share between MULTI and EXEC.
+pub(super) fn shared_in_transaction(what: &str) -> Answer {
+    CommandError::new(format!("ERR {what} goes through the log by itself: not inside MULTI")).into()
 }
 
 /// `CONFIG RESETSTAT`

@@ -105,6 +105,34 @@ pub fn set(config: &Config, args: &[&[u8]], client: Origin) -> CommandResult {
     Ok(Reply::Ok)
 }
 
+/// The pairs of a CONFIG SET by whom they concern: all members of a cluster, or this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Split {
+    /// Names and values of what the members share.
+    pub shared: Vec<Vec<u8>>,
+    /// Names and values of what is this node's.
+    pub own: Vec<Vec<u8>>,
+}
+
+/// Judges the pairs of a CONFIG SET without storing any.
+///
+/// # Errors
+/// As [`set`], but for what only a change itself can tell.
+pub fn split(config: &Config, args: &[&[u8]], client: Origin) -> Result<Split, CommandError> {
+    let (pairs, []) = args.as_chunks::<2>() else {
+        return Err(CommandError::SYNTAX);
+    };
+    let values = config.values.read().clone();
+    let mut split = Split::default();
+    for pair in named(config, pairs, client)? {
+        read(&pair, &values[pair.index])?;
+        let side = if rows()[pair.index].shared { &mut split.shared } else { &mut split.own };
+        side.push(pair.name.into_bytes());
+        side.push(pair.value.to_vec());
+    }
+    Ok(split)
+}
+
 fn failed(name: &str, reason: &str) -> CommandError {
     CommandError::new(format!(
         "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"

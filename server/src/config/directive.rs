@@ -113,6 +113,8 @@ pub struct Directive {
     pub hidden: bool,
     /// A secret: kept out of logs and error texts.
     pub sensitive: bool,
+    /// In a cluster CONFIG SET changes it on all members, through the log.
+    pub shared: bool,
     /// A value outside these bounds is moved to the nearer one rather than refused.
     pub clamp: Option<(i128, i128)>,
     /// A rule beyond the type.
@@ -130,6 +132,7 @@ impl Directive {
             class: Class::Active,
             hidden: false,
             sensitive: false,
+            shared: false,
             clamp: None,
             check: None,
         }
@@ -221,6 +224,13 @@ impl Directive {
     }
 
     /// Kept out of logs.
+    #[must_use]
+    pub const fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// A secret.
     #[must_use]
     pub const fn sensitive(mut self) -> Self {
         self.sensitive = true;

@@ -217,6 +217,22 @@ impl Config {
         self.hooks.write().push(Arc::new(Hook { names, run: Box::new(run) }));
     }
 
+    /// Puts directives back to their defaults, before anything has looked at them; those that were
+    /// set otherwise.
+    pub fn use_defaults(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let mut values = self.values.write();
+        let mut changed = Vec::new();
+        for (index, row) in rows().iter().enumerate().filter(|(_, row)| names.contains(&row.name)) {
+            let default = load::default_of(row);
+            if values[index] != default {
+                changed.push(row.name);
+                self.settings.store(row.name, &default);
+                values[index] = default;
+            }
+        }
+        changed
+    }
+
     /// The value of a directive as CONFIG GET prints it; `None` for an unknown name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {

@@ -162,7 +162,7 @@ const CLIENTS: &[Directive] = &[
     Directive::size("proto-max-bulk-len", "536870912", MEGABYTE, LONG),
     Directive::special("maxmemory-clients", Kind::SizeOrPercent, "0")
         .inert("each client is bounded by its own buffer limits; clients are not evicted"),
-    Directive::special("notify-keyspace-events", Kind::Events, ""),
+    Directive::special("notify-keyspace-events", Kind::Events, "").shared(),
     Directive::int("tracking-table-max-keys", "1000000", 0, LONG),
     Directive::text("aclfile", "").immutable(),
     Directive::one_of("acl-pubsub-default", PUBSUB_DEFAULT, "resetchannels"),
@@ -192,9 +192,9 @@ const SCRIPTS: &[Directive] = &[
     Directive::int("busy-reply-threshold", "5000", 0, LONG).alias("lua-time-limit"),
     Directive::one_of("busy-reply-scope", BUSY_SCOPES, "keys"),
     // About a minute of one core: far beyond any script meant to end, and an end to the others.
-    Directive::int("lua-instruction-limit", "10000000000", 0, LONG),
+    Directive::int("lua-instruction-limit", "10000000000", 0, LONG).shared(),
     // Twice the largest value a command may carry, so that a script can copy one.
-    Directive::size("lua-memory-limit", "1gb", 0, LONG),
+    Directive::size("lua-memory-limit", "1gb", 0, LONG).shared(),
 ];
 
 const LOCKS: &[Directive] = &[
@@ -202,22 +202,32 @@ const LOCKS: &[Directive] = &[
     Directive::text("lock-quarantine", "auto").check(quarantine),
     Directive::one_of("lock-quarantine-scope", LOCK_SCOPES, "native"),
     // For a data directory that was restored from an old backup.
-    Directive::int("lock-token-floor", "0", 0, 1 << 52),
+    Directive::int("lock-token-floor", "0", 0, 1 << 52).shared(),
 ];
 
 const ENCODINGS: &[Directive] = &[
-    Directive::int("hash-max-listpack-entries", "512", 0, LONG).alias("hash-max-ziplist-entries"),
-    Directive::size("hash-max-listpack-value", "64", 0, LONG).alias("hash-max-ziplist-value"),
-    Directive::int("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
+    Directive::int("hash-max-listpack-entries", "512", 0, LONG)
+        .shared()
+        .alias("hash-max-ziplist-entries"),
+    Directive::size("hash-max-listpack-value", "64", 0, LONG)
+        .shared()
+        .alias("hash-max-ziplist-value"),
+    Directive::int("list-max-listpack-size", "-2", -INT - 1, INT)
+        .shared()
+        .alias("list-max-ziplist-size"),
     Directive::int("list-compress-depth", "0", 0, INT).inert("lists are not compressed"),
-    Directive::int("set-max-intset-entries", "512", 0, LONG),
-    Directive::int("set-max-listpack-entries", "128", 0, LONG),
-    Directive::size("set-max-listpack-value", "64", 0, LONG),
-    Directive::int("zset-max-listpack-entries", "128", 0, LONG).alias("zset-max-ziplist-entries"),
-    Directive::size("zset-max-listpack-value", "64", 0, LONG).alias("zset-max-ziplist-value"),
-    Directive::size("hll-sparse-max-bytes", "3000", 0, LONG),
-    Directive::size("stream-node-max-bytes", "4096", 0, LONG),
-    Directive::int("stream-node-max-entries", "100", 0, LONG),
+    Directive::int("set-max-intset-entries", "512", 0, LONG).shared(),
+    Directive::int("set-max-listpack-entries", "128", 0, LONG).shared(),
+    Directive::size("set-max-listpack-value", "64", 0, LONG).shared(),
+    Directive::int("zset-max-listpack-entries", "128", 0, LONG)
+        .shared()
+        .alias("zset-max-ziplist-entries"),
+    Directive::size("zset-max-listpack-value", "64", 0, LONG)
+        .shared()
+        .alias("zset-max-ziplist-value"),
+    Directive::size("hll-sparse-max-bytes", "3000", 0, LONG).shared(),
+    Directive::size("stream-node-max-bytes", "4096", 0, LONG).shared(),
+    Directive::int("stream-node-max-entries", "100", 0, LONG).shared(),
     Directive::one_of("sanitize-dump-payload", SANITIZE, "no")
         .inert("payloads of RESTORE are always checked in full"),
 ];
@@ -307,7 +317,7 @@ const RAFT: &[Directive] = &[
     Directive::text("raft-announce", "").immutable(),
     Directive::int("raft-election-timeout", "150", 100, 60_000).immutable(),
     Directive::size("raft-snapshot-log-size", "67108864", 65_536, ULONG).immutable(),
-    Directive::yes_no("raft-stale-reads", "no"),
+    Directive::yes_no("raft-stale-reads", "no").shared(),
 ];
 
 const CLUSTER: &[Directive] = &[

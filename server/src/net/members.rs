@@ -27,7 +27,7 @@ use crate::commit::raft::{RaftNode, Surroundings};
 use crate::node::Node;
 use crate::observe::Counter;
 use crate::route::scripts::hold_thread;
-use crate::route::{deliver, forwarded, rights};
+use crate::route::{deliver, forwarded, rights, shared};
 
 /// A script stops after so many instructions at the latest: every member runs it, one after the
 /// other entry.
@@ -147,6 +147,14 @@ impl Surroundings for Here {
     fn rules_check(&self, rules: Option<&[u8]>, args: &[&[u8]]) -> Option<bool> {
         let user = rules.map(|rules| self.users.get(rules, &self.node.acl));
         rights::user_may(user.as_deref(), args)
+    }
+
+    fn change_settings(&self, pairs: &[&[u8]]) -> Result<(), CommandError> {
+        shared::change_settings(&self.node, pairs)
+    }
+
+    fn change_user(&self, name_and_rules: &[&[u8]]) -> Result<(), CommandError> {
+        shared::change_user(&self.node, name_and_rules)
     }
 
     fn serve(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {

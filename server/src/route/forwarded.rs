@@ -75,7 +75,9 @@ fn commands<'a>(
         Item::Transaction { steps, .. } => {
             steps.iter().filter_map(|(db, args)| resolve(*db, args)).collect()
         }
-        Item::ScriptLoad(_) | Item::ScriptFlush | Item::NewMember => Vec::new(),
+        Item::ScriptLoad(_) | Item::ScriptFlush | Item::NewMember | Item::Settings | Item::User => {
+            Vec::new()
+        }
     }
 }
 

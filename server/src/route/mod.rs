@@ -14,6 +14,7 @@ pub mod rename;
 pub mod rights;
 pub mod rows;
 pub mod scripts;
+pub mod shared;
 pub mod slots;
 pub mod table;
 pub mod tally;

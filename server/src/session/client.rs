@@ -105,6 +105,8 @@ pub struct Client {
     outbox_used: AtomicBool,
     killed: AtomicU8,
     to_release: AtomicBool,
+    /// Whether it is changing users: should that end it, it is told first.
+    changes_users: AtomicBool,
     unblock: Mutex<Option<Unblock>>,
     protocol_is_3: AtomicBool,
     /// Most bytes of messages that may wait; 0 for no limit. From client-output-buffer-limit pubsub.
@@ -153,6 +155,7 @@ impl Client {
             outbox_used: AtomicBool::new(false),
             killed: AtomicU8::new(0),
             to_release: AtomicBool::new(false),
+            changes_users: AtomicBool::new(false),
             unblock: Mutex::new(None),
             protocol_is_3: AtomicBool::new(false),
             push_limit_bytes: AtomicUsize::new(0),
@@ -210,6 +213,17 @@ impl Client {
             1 => Kill::Now,
             _ => Kill::AfterReply,
         }
+    }
+
+    /// Notes whether it is changing users.
+    pub fn set_changes_users(&self, yes: bool) {
+        self.changes_users.store(yes, Release);
+    }
+
+    /// Whether it is changing users.
+    #[must_use]
+    pub fn changes_users(&self) -> bool {
+        self.changes_users.load(Acquire)
     }
 
     /// Tells it to give back the buffer it reads into: it is idle.

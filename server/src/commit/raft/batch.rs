@@ -23,6 +23,8 @@ const SCRIPT_LOAD: u8 = 2;
 const SCRIPT_FLUSH: u8 = 3;
 const NEW_MEMBER: u8 = 4;
 const ONCE: u8 = 5;
+const SETTINGS: u8 = 6;
+const USER: u8 = 7;
 
 /// What holds for all proposals of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +179,19 @@ impl Items {
         self.begin(SCRIPT_FLUSH, DbIndex(0), Touch::Leaves);
     }
 
+    /// Appends a change of what all members share: names and values in turn.
+    pub fn settings(&mut self, pairs: Args<'_>) {
+        self.begin(SETTINGS, DbIndex(0), Touch::Leaves);
+        put_args(&mut self.bytes, pairs);
+    }
+
+    /// Appends a user's name and what it is from now on, in the rules of ACL SETUSER; without any
+    /// it is removed.
+    pub fn user(&mut self, name_and_rules: Args<'_>) {
+        self.begin(USER, DbIndex(0), Touch::Leaves);
+        put_args(&mut self.bytes, name_and_rules);
+    }
+
     /// Appends the request for a member's number.
     pub fn new_member(&mut self) {
         self.begin(NEW_MEMBER, DbIndex(0), Touch::Leaves);
@@ -265,6 +280,10 @@ pub enum Item<'a> {
     ScriptFlush,
     /// The request for a member's number.
     NewMember,
+    /// A change of settings; names and values are in the decoder's buffer.
+    Settings,
+    /// A change of a user; its name and rules are in the decoder's buffer.
+    User,
 }
 
 /// Reads the proposals of an entry, in order.
@@ -403,6 +422,14 @@ impl<'a> Decoder<'a> {
             }
             SCRIPT_FLUSH => Item::ScriptFlush,
             NEW_MEMBER => Item::NewMember,
+            SETTINGS => {
+                self.command()?;
+                Item::Settings
+            }
+            USER => {
+                self.command()?;
+                Item::User
+            }
             _ => return Err(Malformed("proposal")),
         };
         Ok(Some(item))
@@ -458,6 +485,8 @@ mod tests {
         items.bind(Some(b"alice ~a:* +get".to_vec()));
         items.once(DbIndex(0), Touch::Counts, (b"me", 9), &[b"incr", b"n"]);
         items.note(Seen { stands_behind: true, is_full: true });
+        items.settings(&[b"hll-sparse-max-bytes", b"9"]);
+        items.user(&[b"alice"]);
         encode(HEADER, [&items].into_iter())
     }
 
@@ -482,6 +511,10 @@ mod tests {
         assert_eq!(decoder.seen, Seen { stands_behind: true, is_full: true });
         assert_eq!(decoder.touch, Touch::Counts);
         assert_eq!(decoder.args, [&b"incr"[..], b"n"]);
+        assert_eq!(decoder.next(), Ok(Some(Item::Settings)));
+        assert_eq!(decoder.args, [&b"hll-sparse-max-bytes"[..], b"9"]);
+        assert_eq!(decoder.next(), Ok(Some(Item::User)));
+        assert_eq!(decoder.args, [&b"alice"[..]]);
         assert_eq!(decoder.next(), Ok(None));
     }
 
@@ -494,7 +527,7 @@ mod tests {
             while let Ok(Some(_)) = decoder.next() {
                 items += 1;
             }
-            assert!(items < 6, "cut at {len}");
+            assert!(items < 8, "cut at {len}");
         }
     }
 

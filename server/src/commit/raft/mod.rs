@@ -16,6 +16,7 @@ mod once;
 pub mod outcome;
 mod proposer;
 mod reader;
+mod shared;
 #[cfg(test)]
 mod sim;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! Snapshots of the state machine: files in a directory, one current at a time.
 //!
-//! `magic 8 | length u32 and the position | length u32 and the tagged replies | data | crc32 u32`. The position says
-//! which entry is the last inside; what the data consists of is told in `data`. A file is
+//! `magic 8 | length u32 and the position | length u32, the tagged replies and what members share |
+//! data | crc32 u32`. The position says which entry is the last inside; what the data consists of is told in `data`. A file is
 //! written under another name, synced, renamed, and its directory synced; it is checked
 //! whole before any of it replaces what is there.
 
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::applied::Position;
 use super::data;
 use super::once::Once;
+use super::shared::Shared;
 use super::surroundings::Surroundings;
 use super::types::{Leader, Member, NodeId, SnapshotMeta, Types};
 use super::wire::{self, Malformed, Reader};
@@ -158,12 +159,19 @@ fn read_position(file: &mut impl Read, path: &Path) -> io::Result<Position> {
     position(&bytes).map_err(|error| bad(path, error.0))
 }
 
-fn read_once(file: &mut impl Read, path: &Path) -> io::Result<Once> {
+fn read_tables(file: &mut impl Read, path: &Path) -> io::Result<(Once, Shared)> {
     let mut len = [0; 4];
     file.read_exact(&mut len)?;
     let mut bytes = Vec::new();
     file.take(u64::from(u32::from_le_bytes(len))).read_to_end(&mut bytes)?;
-    Once::read(&mut Reader::new(&bytes)).map_err(|error| bad(path, error.0))
+    let mut from = Reader::new(&bytes);
+    let once = Once::read(&mut from).map_err(|error| bad(path, error.0))?;
+    // The release before this one wrote no more.
+    let shared = match from.is_empty() {
+        true => Shared::default(),
+        false => Shared::read(&mut from).map_err(|error| bad(path, error.0))?,
+    };
+    Ok((once, shared))
 }
 
 /// Reads a whole snapshot and compares its sum.
@@ -246,10 +254,11 @@ impl Store {
         self: &Arc<Self>,
         node: Arc<dyn Surroundings>,
         position: Position,
-        once: &Once,
+        (once, shared): (&Once, &Shared),
     ) -> Builder {
         let mut replies = Vec::new();
         once.put(&mut replies);
+        shared.put(&mut replies);
         let (cut, is_cut) = std::sync::mpsc::sync_channel(1);
         let (tell, written) = oneshot::channel();
         if !self.beside {
@@ -321,7 +330,7 @@ impl Store {
         meta: &SnapshotMeta,
         snapshot: &SnapshotFile,
         engine: &Engine,
-    ) -> io::Result<(Position, Once)> {
+    ) -> io::Result<(Position, Once, Shared)> {
         let mut file = snapshot.open()?;
         verify(&mut file, &snapshot.path)?;
         let mut from = BufReader::with_capacity(1 << 20, file);
@@ -329,10 +338,10 @@ impl Store {
         if position.last != meta.last_log_id {
             return Err(bad(&snapshot.path, "it is not the one that was announced"));
         }
-        let once = read_once(&mut from, &snapshot.path)?;
+        let (once, shared) = read_tables(&mut from, &snapshot.path)?;
         data::load(engine, UnixMillis(position.now_ms), &mut from)?;
         self.keep(&snapshot.path, &position)?;
-        Ok((position, once))
+        Ok((position, once, shared))
     }
 
     /// The current snapshot.

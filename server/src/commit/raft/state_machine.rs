@@ -21,6 +21,7 @@ use super::applied::Applied;
 use super::batch::{Decoder, Header, Item, Seen, Tag};
 use super::once::{self, Once};
 use super::outcome::Outcome;
+use super::shared::Shared;
 use super::snapshot::{Builder, SnapshotFile, Store};
 use super::surroundings::{Replica, Surroundings};
 use super::types::{LogId, SnapshotMeta, StoredMembership, Types};
@@ -34,6 +35,7 @@ pub struct StateMachine {
     applied: Arc<Applied>,
     snapshots: Arc<Store>,
     once: Once,
+    shared: Shared,
     effects: Effects,
 }
 
@@ -64,7 +66,8 @@ impl StateMachine {
     #[must_use]
     pub fn new(node: Arc<dyn Surroundings>, applied: Arc<Applied>, snapshots: Arc<Store>) -> Self {
         let effects = Effects::new(node.wanted_events());
-        Self { node, applied, snapshots, once: Once::default(), effects }
+        let (once, shared) = (Once::default(), Shared::default());
+        Self { node, applied, snapshots, once, shared, effects }
     }
 
     /// Applies one entry's proposals; outcomes only if somebody waits for them.
@@ -102,6 +105,20 @@ impl StateMachine {
                     Item::ScriptFlush => {
                         run.node.engine().scripts().flush();
                         Some(reply(Reply::Ok))
+                    }
+                    Item::Settings => {
+                        let changed = run.node.change_settings(&decoder.args);
+                        if changed.is_ok() {
+                            self.shared.note_settings(&decoder.args);
+                        }
+                        Some(reply(changed.map_or_else(Reply::error, |()| Reply::Ok)))
+                    }
+                    Item::User => {
+                        let changed = run.node.change_user(&decoder.args);
+                        if changed.is_ok() {
+                            self.shared.note_user(&decoder.args);
+                        }
+                        Some(reply(changed.map_or_else(Reply::error, |()| Reply::Ok)))
                     }
                     Item::NewMember => {
                         // Numbers begin with 1, which the first node took.
@@ -285,7 +302,8 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Called between entries: engine and position belong together.
-        self.snapshots.capture(Arc::clone(&self.node), self.applied.position(), &self.once)
+        let position = self.applied.position();
+        self.snapshots.capture(Arc::clone(&self.node), position, (&self.once, &self.shared))
     }
 
     async fn install_snapshot(
@@ -293,8 +311,11 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let (position, once) = self.snapshots.install(meta, &snapshot, self.node.engine())?;
+        let (position, once, shared) =
+            self.snapshots.install(meta, &snapshot, self.node.engine())?;
         self.once = once;
+        self.shared = shared;
+        self.shared.put_in_force(&*self.node);
         self.applied.move_on(self.node.monotonic_us(), |place| *place = position);
         Ok(())
     }

@@ -57,6 +57,18 @@ pub trait Surroundings: Host + Send + Sync + 'static {
         Some(true)
     }
 
+    /// Changes settings that all members share: names and values in turn.
+    ///
+    /// # Errors
+    /// When a value cannot be put in force.
+    fn change_settings(&self, pairs: &[&[u8]]) -> Result<(), CommandError>;
+
+    /// Makes a user what its rules say, whatever it was; without rules it is removed.
+    ///
+    /// # Errors
+    /// When this version does not know a rule.
+    fn change_user(&self, name_and_rules: &[&[u8]]) -> Result<(), CommandError>;
+
     /// Answers what another member asks on behalf of its clients.
     fn serve(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer>;
 

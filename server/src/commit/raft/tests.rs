@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use holdfast_engine::CommandError;
 use holdfast_engine::effects::{Effects, EventClass};
 use holdfast_engine::engine::Engine;
 use holdfast_engine::host::Host;
@@ -58,6 +59,14 @@ impl Surroundings for Bare {
     }
 
     fn lost_leadership(&self) {}
+
+    fn change_settings(&self, _pairs: &[&[u8]]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn change_user(&self, _name_and_rules: &[&[u8]]) -> Result<(), CommandError> {
+        Ok(())
+    }
 
     fn serve(self: Arc<Self>, _request: Request) -> BoxFuture<'static, Answer> {
         Box::pin(async { Answer::Refused(Refusal::NotLeader) })

@@ -17,9 +17,9 @@ use holdfast_engine::command::Flags;
 use holdfast_engine::{CommandError, Reply};
 
 use super::{Connection, End, Event, OwnedCommand};
+use crate::commit::raft::RaftNode;
 use crate::commit::raft::batch::Items;
 use crate::commit::raft::forward::Publication;
-use crate::commit::raft::RaftNode;
 use crate::resp::{Parsed, Status};
 use crate::route::cluster::{self, Kind, Queued};
 use crate::route::{self, Entry, Flow, Waiting};
@@ -249,7 +249,10 @@ impl Connection {
                 Kind::OnLeader => return Next::AtLeader(command),
                 _ => {}
             }
-            if !leads && !self.learnt && cluster::names_unknown_script(&self.node, &self.session, kind, &args) {
+            if !leads
+                && !self.learnt
+                && cluster::names_unknown_script(&self.node, &self.session, kind, &args)
+            {
                 self.aside.push_front(command);
                 return if group.slots.is_empty() { Next::Learn } else { Next::Settle };
             }
@@ -273,9 +276,9 @@ impl Connection {
     fn must_catch_up(&self, raft: &RaftNode, args: &[&[u8]]) -> bool {
         raft.applied().next_index() < self.session.seen_index
             && self.session.queue.is_none()
-            && route::table().resolve(args).is_ok_and(|entry| {
-                !entry.is_of_engine() && !entry.row.flags.has(Flags::NOT_QUEUED)
-            })
+            && route::table()
+                .resolve(args)
+                .is_ok_and(|entry| !entry.is_of_engine() && !entry.row.flags.has(Flags::NOT_QUEUED))
     }
 
     /// Whether the client reads what this node has, though it may be stale.

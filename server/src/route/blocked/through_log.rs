@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use holdfast_engine::Reply;
 use holdfast_engine::command::{Command, Group, Handler};
 use holdfast_engine::commands::lock;
 use holdfast_engine::effects::{Effects, EventClass, Wait};
 use holdfast_engine::raw::Record;
 use holdfast_engine::time::DbIndex;
-use holdfast_engine::Reply;
 use tokio::sync::oneshot;
 
 use super::{Blocked, Key, MemberTurns, Waiter, hears_of_loss};
@@ -400,9 +400,8 @@ impl Blocked {
     pub fn move_away(&self) {
         let waiting: Vec<u64> = {
             let inner = self.inner();
-            let stays = |waiter: &Waiter| {
-                waiter.claimed || matches!(waiter.row.handler, Handler::Wait(_))
-            };
+            let stays =
+                |waiter: &Waiter| waiter.claimed || matches!(waiter.row.handler, Handler::Wait(_));
             let leaving = inner.waiters.iter().filter(|(_, waiter)| !stays(waiter));
             leaving.map(|(arrival, _)| *arrival).collect()
         };

@@ -172,10 +172,17 @@ impl Link {
     }
 }
 
-async fn read(mut reader: FrameReader, pending: &Mutex<Pending>, heard: &AtomicU64) -> io::Result<()> {
+async fn read(
+    mut reader: FrameReader,
+    pending: &Mutex<Pending>,
+    heard: &AtomicU64,
+) -> io::Result<()> {
     while let Some((kind, bytes)) = reader.next().await? {
         if kind != msg::ANSWER {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a frame of kind {kind}"),
+            ));
         }
         heard.fetch_add(1, Relaxed);
         let (id, body) = split_id(bytes.freeze())?;

@@ -98,7 +98,8 @@ impl Links {
             from: to.from,
             to: to.id,
         };
-        let opened = async { Link::begin(Connection::open(to.addr, &hello, to.secret).await?).await };
+        let opened =
+            async { Link::begin(Connection::open(to.addr, &hello, to.secret).await?).await };
         let opened = tokio::time::timeout(OPEN_TIMEOUT, opened).await;
         match opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(link) => {

@@ -5,9 +5,9 @@
 //! frozen.
 
 use bytes::Bytes;
+use holdfast_engine::Reply;
 use holdfast_engine::effects::{Audience, Wait};
 use holdfast_engine::time::{DbIndex, UnixMillis};
-use holdfast_engine::Reply;
 
 use super::super::once::{put_reply, reply};
 use super::super::outcome::{Outcome, Refusal};
@@ -535,10 +535,8 @@ mod tests {
         for request in requests() {
             let mut bytes = Vec::new();
             request.put(&mut bytes);
-            let takes_all = matches!(
-                request,
-                Request::Submit(_) | Request::SubmitTurn(_) | Request::Read(_)
-            );
+            let takes_all =
+                matches!(request, Request::Submit(_) | Request::SubmitTurn(_) | Request::Read(_));
             for len in 0..bytes.len() {
                 let cut = Request::read(&Bytes::copy_from_slice(&bytes[..len]));
                 assert!(cut.is_err() || takes_all && len > 0, "{request:?} cut at {len}");

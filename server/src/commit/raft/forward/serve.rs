@@ -78,7 +78,10 @@ async fn read(node: &Arc<RaftNode>, mut reader: FrameReader, answers: Answers) -
     let mut parked: HashMap<u64, mpsc::UnboundedSender<Option<Wait>>> = HashMap::new();
     while let Some((kind, bytes)) = reader.next().await? {
         if kind != msg::REQUEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a frame of kind {kind}"),
+            ));
         }
         let (id, request) = request_of(bytes.freeze())?;
         match request {

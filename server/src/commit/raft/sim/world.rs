@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use holdfast_engine::Reply;
 use holdfast_engine::context::{Context, Touch};
 use holdfast_engine::effects::{Effects, EventClass};
 use holdfast_engine::engine::{Engine, table};
 use holdfast_engine::host::{Alone, Host};
 use holdfast_engine::time::{DbIndex, UnixMillis};
+use holdfast_engine::{CommandError, Reply};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{AsyncRuntime, Config, ServerState, SnapshotPolicy};
 use openraft_rt_sim::{SimInstant, SimRuntime};
@@ -108,6 +108,14 @@ impl Surroundings for Around {
     }
 
     fn lost_leadership(&self) {}
+
+    fn change_settings(&self, _pairs: &[&[u8]]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn change_user(&self, _name_and_rules: &[&[u8]]) -> Result<(), CommandError> {
+        Ok(())
+    }
 
     fn serve(self: Arc<Self>, _request: Request) -> BoxFuture<'static, Answer> {
         Box::pin(async { Answer::Refused(Refusal::NotLeader) })

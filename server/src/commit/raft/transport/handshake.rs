@@ -43,14 +43,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 6] = [
-        Self::Control,
-        Self::Append,
-        Self::Snapshot,
-        Self::Client,
-        Self::Join,
-        Self::Forward,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Control, Self::Append, Self::Snapshot, Self::Client, Self::Join, Self::Forward];
 
     fn number(self) -> u8 {
         self as u8

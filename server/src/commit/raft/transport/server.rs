@@ -81,9 +81,11 @@ fn judge(node: &RaftNode, hello: &Hello) -> Result<(), String> {
         };
     }
     if hello.purpose == Purpose::Client {
-        return Err("this release does not take over clients' connections: run one release on all \
+        return Err(
+            "this release does not take over clients' connections: run one release on all \
                     members"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let Some(running) = node.running() else {
         return Err("this node belongs to no cluster yet".to_owned());

@@ -226,7 +226,8 @@ impl Connection {
     ) -> Result<Ran, End> {
         let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         self.session.refresh_user(&self.node.acl);
-        if let Some(error) = route::rights::refuses_waiter(&self.node, &self.session.client, &args) {
+        if let Some(error) = route::rights::refuses_waiter(&self.node, &self.session.client, &args)
+        {
             return Ok(Ran::Reply(Reply::error(error)));
         }
         let mut items = Items::default();
@@ -241,7 +242,8 @@ impl Connection {
         let told = match self.waiting_for(&mut proposed).await {
             Ok(told) => told,
             Err(end) => {
-                let (node, command, db) = (Arc::clone(&self.node), command.clone(), self.session.db);
+                let (node, command, db) =
+                    (Arc::clone(&self.node), command.clone(), self.session.db);
                 tokio::spawn(async move {
                     if let Ok(Ok((_, outcomes))) = proposed.await {
                         give_back(&node, entry, &command, db, outcomes);
