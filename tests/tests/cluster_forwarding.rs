@@ -433,3 +433,91 @@ fn what_a_client_is_granted_that_has_gone_is_given_back() {
         assert_eq!(next.line("WAIT 2 5000").int(), 2);
     });
 }
+
+/// Settings that concern data or clients, and users, are the same for all members: whoever is asked,
+/// after a restart, and for members that join later.
+#[test]
+fn settings_and_users_are_shared() {
+    with_three(|cluster| {
+        let places = followers(cluster);
+        let (one, other) = (places[0], places[1]);
+        let mut client = cluster.nodes[one].client();
+        assert!(
+            client.line("CONFIG SET notify-keyspace-events KEA hll-sparse-max-bytes 500").is_ok()
+        );
+        assert!(
+            client.line("CONFIG SET notify-keyspace-events nonsense").is_error("ERR CONFIG SET")
+        );
+        assert!(client.line("ACL SETUSER alice on >pw ~a:* resetchannels +@all -flushall").is_ok());
+        assert!(client.line("ACL SETUSER bob on nopass ~* +@all").is_ok());
+        assert_eq!(client.line("ACL DELUSER bob nobody").int(), 1);
+        // What one node keeps for itself stays there.
+        assert!(client.line("CONFIG SET slowlog-max-len 77").is_ok());
+        let listener = |node: &Node| {
+            let mut client = node.client();
+            client.line("SUBSCRIBE __keyevent@0__:set");
+            client
+        };
+        let mut listeners: Vec<Client> = cluster.nodes.iter().map(listener).collect();
+        assert!(client.line("SET a:1 x").is_ok());
+        for listener in &mut listeners {
+            assert_eq!(receive(listener, "the event").elements()[2].text(), "a:1");
+        }
+        // A member that joins later has them by the log or by a snapshot.
+        let joined = cluster.add(&[]);
+        cluster.settle();
+        for node in &mut cluster.nodes {
+            node.kill();
+        }
+        for node in &mut cluster.nodes {
+            node.start();
+        }
+        cluster.settle();
+        for (place, node) in cluster.nodes.iter().enumerate() {
+            let mut client = node.client();
+            let value = |client: &mut Client, name: &str| {
+                client.cmd(&["CONFIG", "GET", name]).elements()[1].text()
+            };
+            assert_eq!(value(&mut client, "notify-keyspace-events"), "AKE", "node {place}");
+            assert_eq!(value(&mut client, "hll-sparse-max-bytes"), "500");
+            assert_ne!(value(&mut client, "slowlog-max-len"), "77");
+            assert!(client.line("AUTH bob x").is_error("WRONGPASS"), "node {place}");
+            assert!(client.line("AUTH alice pw").is_ok(), "node {place}");
+            assert!(client.line("GET b:1").is_error("NOPERM"));
+            assert_eq!(client.line("GET a:1").text(), "x");
+        }
+        // A user that is removed loses its clients everywhere.
+        let mut alice = cluster.nodes[other].client();
+        assert!(alice.line("AUTH alice pw").is_ok());
+        assert_eq!(cluster.nodes[joined].client().line("ACL DELUSER alice").int(), 1);
+        assert!(matches!(alice.receive(SOON), Received::Closed));
+        let mut client = cluster.nodes[one].client();
+        assert!(client.line("MULTI").is_ok());
+        assert_eq!(client.line("CONFIG SET hll-sparse-max-bytes 9").text(), "QUEUED");
+        assert!(client.line("EXEC").elements()[0].is_error("ERR"));
+        assert_eq!(client.line("CONFIG GET hll-sparse-max-bytes").elements()[1].text(), "500");
+    });
+}
+
+/// TIME goes on while nobody writes, on every node.
+#[test]
+fn time_goes_on_while_nobody_writes() {
+    with_three(|cluster| {
+        let micros = |client: &mut Client| {
+            let reply = client.line("TIME");
+            let parts: Vec<i64> =
+                reply.elements().iter().map(|part| part.text().parse().unwrap()).collect();
+            parts[0] * 1_000_000 + parts[1]
+        };
+        let mut clients: Vec<Client> = cluster.nodes.iter().map(Node::client).collect();
+        let before: Vec<i64> = clients.iter_mut().map(micros).collect();
+        std::thread::sleep(Duration::from_millis(300));
+        for (client, before) in clients.iter_mut().zip(before) {
+            let passed = micros(client) - before;
+            assert!((200_000..10_000_000).contains(&passed), "{passed} us");
+        }
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let off = micros(&mut clients[0]) - wall.as_micros() as i64;
+        assert!(off.abs() < 5_000_000, "{off} us off");
+    });
+}

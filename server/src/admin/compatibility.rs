@@ -40,8 +40,8 @@ expiry.
 - The time at which a consumer was last seen is kept, but is no change: it is not journaled and fails no WATCH.
   Reading a consumer's history again is a change, for it raises delivery counts.
 - The events of locks are the class `k` of `notify-keyspace-events`, which `A` does not include.
-- ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots,
-  the journal or a replicated log. There is one category more, `@lock`. SORT's patterns are refused when the
+- ACL users are this server's own, as in Redis: they stand in its configuration or its `aclfile`, not in snapshots
+  or the journal (in a cluster see below). There is one category more, `@lock`. SORT's patterns are refused when the
   command is queued, not at EXEC. A lease is named by its number, not by keys: who may LEASE.REVOKE may remove
   whatever lives by any lease. The rules of a transaction are those at the beginning of EXEC, even if it changes
   them itself. ACL LOAD ends the clients of all users but `default`, as in 7.2.
@@ -51,25 +51,28 @@ expiry.
 
 ## What is different in a cluster (`--raft yes`)
 
-- Every node serves every client: a follower passes the connection on to the leader at its first command that
-  needs it. From then on CLIENT ID, CLIENT LIST and INFO are the leader's.
-- Reads are linearizable. READONLY gives reads of the node's own data, possibly stale, on a follower.
+- Every node serves every client: a follower sends proposals to the leader, and reads its own data once the
+  leader has said from where on it may. CLIENT LIST, KILL and PAUSE, MONITOR, SLOWLOG and INFO's counters are those
+  of the node; a pause at the leader holds up the writes of all nodes.
+- Reads are linearizable, on followers too. Under `raft-stale-reads yes`, READONLY reads what the node has, which
+  includes what the client itself wrote.
 - Without a leader that reaches a majority: `-CLUSTERDOWN`, and nothing was done. `-UNKNOWN` when a write was on its
   way and nobody knows what became of it.
 - Keys expire by the time of the log; relative to it a TTL can only become longer when a new leader is elected.
-- PUBLISH inside a script or a transaction answers 0. Subscribers are connected to the leader.
+- PUBLISH reaches the subscribers of all nodes and counts them, and PUBSUB tells of all nodes, of those that answer
+  within half a second. Inside a script or a transaction PUBLISH answers 0 and PUBSUB tells of this node.
 - Scripts may not write after a command whose reply has no order (KEYS, SCAN, RANDOMKEY, …).
 - Scripts cannot be killed; `lua-instruction-limit` (at most a billion) stops them.
 - CLIENT TRACKING: NOLOOP is not heeded, and a script's undeclared reads are not tracked.
 - Nothing is evicted: `maxmemory` with a policy other than noeviction is refused, else commands that need memory are.
   SAVE and its like are refused: the log keeps the data set. DEBUG POPULATE is refused. `min-replicas-to-write` is
   not heeded: a majority has every write.
-- Who waits for a key or a lock is known to the leader alone: when it goes, those who wait are told `UNBLOCKED`, or
-  their connections end. LOCK.INFO in scripts and transactions tells of nobody who waits. There is no quarantine.
-- Users are each node's own: make them the same on all. A client that is passed on is the user of that name on the
-  leader. What its scripts were refused is not in ACL LOG. MIGRATE is refused.
-- `rename-command` is refused; the limits of encodings and of arguments are Redis's defaults; `databases` must be
-  the same on all members.
+- The leader keeps the queues of blocked clients; when it goes, they wait on at the next one. LOCK.INFO in scripts
+  and transactions tells of nobody who waits. There is no quarantine.
+- ACL SETUSER, DELUSER and LOAD, and CONFIG SET of what concerns data or clients (README lists it), hold on all
+  members; inside MULTI they are an error. What a client's scripts were refused is not in ACL LOG. MIGRATE is refused.
+- `rename-command` is refused; the limits of encodings begin with Redis's defaults, whatever a member's own
+  configuration says, and that of arguments keeps it; `databases` must be the same on all members.
 
 ## Redis's own test suite
 

@@ -90,6 +90,12 @@ pub const EXEC_OUT_OF_MEMORY: CommandError = CommandError::known(
      'maxmemory'.",
 );
 
+/// Whether a command tells the time, which in a cluster goes on while nobody writes.
+#[must_use]
+pub fn asks_time(args: Args<'_>) -> bool {
+    table().resolve(args).is_ok_and(|entry| entry.row.name == "time")
+}
+
 /// Whether a command sends a message and does nothing else.
 fn is_publication(entry: &Entry) -> bool {
     entry.row.group == Group::PubSub

@@ -40,6 +40,11 @@ impl Tally {
         self.now_read_ns = self.last_ns;
     }
 
+    /// Has the next command run at this time.
+    pub fn set_now(&mut self, now: UnixMillis) {
+        self.now = now;
+    }
+
     /// When the batch began, or shortly before now if it takes long.
     #[inline]
     #[must_use]

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use dashmap::DashMap;
 
-use super::Client;
+use super::{Client, Kill};
 
-/// The connected clients.
+/// The connected clients. One that was told to go at once is no longer found.
 #[derive(Debug, Default)]
 pub struct Registry {
     clients: DashMap<u64, Arc<Client>>,
@@ -46,21 +46,24 @@ impl Registry {
     /// The client of this number.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.clients.get(&id).map(|entry| Arc::clone(&entry))
+        let found = self.clients.get(&id).map(|entry| Arc::clone(&entry));
+        found.filter(|client| client.killed() != Kill::Now)
     }
 
     /// Visits all clients, in no order.
     pub fn each(&self, mut visit: impl FnMut(&Arc<Client>)) {
         for entry in self.clients.iter() {
-            visit(entry.value());
+            if entry.value().killed() != Kill::Now {
+                visit(entry.value());
+            }
         }
     }
 
     /// All clients, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut clients: Vec<_> =
-            self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let mut clients = Vec::with_capacity(self.clients.len());
+        self.each(|client| clients.push(Arc::clone(client)));
         clients.sort_unstable_by_key(|client| client.id);
         clients
     }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -140,6 +140,8 @@ pub struct RaftNode {
     /// Told of each change of leader: its number.
     changed: watch::Sender<Option<NodeId>>,
     links: Links,
+    /// The latest time that TIME told.
+    told_ms: AtomicI64,
 }
 
 impl std::fmt::Debug for RaftNode {
@@ -172,6 +174,7 @@ impl RaftNode {
             leadership: RwLock::default(),
             changed: watch::channel(None).0,
             links: Links::default(),
+            told_ms: AtomicI64::new(0),
         });
         match identity {
             Some(identity) if identity.id == 1 && !identity.member => {
@@ -469,6 +472,17 @@ impl RaftNode {
     #[must_use]
     pub fn clock(&self) -> UnixMillis {
         self.applied.clock(self.surroundings.monotonic_us(), self.surroundings.wall_ms())
+    }
+
+    /// The time that TIME tells: what this node would stamp an entry with, and never less than it told
+    /// before. Wall time while it belongs to no cluster.
+    #[must_use]
+    pub fn time(&self) -> UnixMillis {
+        let now_ms = match self.running() {
+            Some(_) => self.clock().0,
+            None => self.surroundings.wall_ms(),
+        };
+        UnixMillis(self.told_ms.fetch_max(now_ms, AcqRel).max(now_ms))
     }
 
     /// Moves time on, if the clock has come to where a key expires.

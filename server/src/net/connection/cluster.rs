@@ -222,6 +222,9 @@ impl Connection {
                     return Next::CatchUp;
                 }
                 self.learnt = false;
+                if cluster::asks_time(&args) {
+                    self.scratch.tally.set_now(raft.time());
+                }
                 if let Some(next) = self.run_here(command) {
                     return next;
                 }

@@ -35,10 +35,13 @@ struct Place {
     silent_until: Option<Instant>,
 }
 
+/// A connection's place; locked while it is being opened.
+type Shared = Arc<tokio::sync::Mutex<Place>>;
+
 /// The connections, opened when they are first needed.
 #[derive(Default)]
 pub struct Links {
-    places: Mutex<HashMap<(NodeId, Lane), Arc<tokio::sync::Mutex<Place>>>>,
+    places: Mutex<HashMap<(NodeId, Lane), Shared>>,
 }
 
 /// Where a member is, and how to prove who asks.
