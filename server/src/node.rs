@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use holdfast_engine::command::Command;
 use holdfast_engine::effects::{Audience, EventClass};
@@ -101,6 +101,8 @@ pub struct Node {
     /// The time by the log, on a node that runs Raft.
     log_time: Option<Arc<Applied>>,
     raft: OnceLock<Arc<RaftNode>>,
+    /// Itself, for commands of the server that scripts call.
+    this: OnceLock<Weak<Node>>,
     shutdown: watch::Sender<Shutdown>,
 }
 
@@ -147,10 +149,12 @@ impl Node {
             connected: AtomicUsize::new(0),
             log_time,
             raft: OnceLock::new(),
+            this: OnceLock::new(),
             shutdown: watch::channel(Shutdown::No).0,
             config,
             settings,
         });
+        let _ = node.this.set(Arc::downgrade(&node));
         crate::limits::keep(&node);
         node.refresh_events();
         node
@@ -430,7 +434,8 @@ impl Host for Node {
     }
 
     fn server_command(&self, args: &[&[u8]]) -> Option<Reply> {
-        crate::route::script_calls_server(self, args)
+        let this = self.this.get().and_then(Weak::upgrade)?;
+        crate::route::script_calls_server(&this, args)
     }
 }
 

@@ -39,6 +39,7 @@ const NOT_IN_A_CLUSTER: &[(&str, &str)] = &[
     ("tracking", "NOLOOP is not heeded, nor is what a transaction reads of its own"),
     ("tracking-own-changes", "a transaction is told of its own changes, whatever it had read"),
     ("scripting-resp3", "DEBUG in scripts"),
+    ("scripting-server", "what a node tells of itself is not for scripts that all members run"),
 ];
 
 /// Steps that are different in a cluster: the file, how what is sent begins, and why.

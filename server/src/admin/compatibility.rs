@@ -30,6 +30,7 @@ expiry.
 - There are no replicas of Redis's kind: `min-replicas-to-write` above 0 refuses every write (`NOREPLICAS`).
 - DBSIZE does not count keys that have expired and still stand.
 - A request has at most 1,048,576 arguments.
+- MEMORY USAGE cannot be called by scripts, which hold the keys that it would look at.
 - Scripts are limited by `lua-memory-limit` and `lua-instruction-limit`; patterns that would search without end
   are an error; `collectgarbage('count')` is always 0.
 - A key may hold a lock (TYPE `lock`). Commands of other types answer WRONGTYPE, also those that would replace,
@@ -61,6 +62,8 @@ expiry.
 - Keys expire by the time of the log; relative to it a TTL can only become longer when a new leader is elected.
 - PUBLISH reaches the subscribers of all nodes and counts them, and PUBSUB tells of all nodes, of those that answer
   within half a second. Inside a script or a transaction PUBLISH answers 0 and PUBSUB tells of this node.
+- A script that goes through the log may call no command that tells of a node (INFO, SLOWLOG GET, …); EVAL_RO and
+  its like may.
 - Scripts may not write after a command whose reply has no order (KEYS, SCAN, RANDOMKEY, …).
 - Scripts cannot be killed; `lua-instruction-limit` (at most a billion) stops them.
 - CLIENT TRACKING: NOLOOP is not heeded, and a script's undeclared reads are not tracked.

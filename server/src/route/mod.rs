@@ -463,6 +463,6 @@ pub(crate) fn waiting_for_keys(wait: Wait) -> Answer {
 
 /// A command of the server's own table that a script calls; `None` if scripts may not.
 #[must_use]
-pub fn script_calls_server(node: &Node, args: Args<'_>) -> Option<Reply> {
+pub fn script_calls_server(node: &Arc<Node>, args: Args<'_>) -> Option<Reply> {
     rows::script_calls_server(node, args)
 }

@@ -1,11 +1,14 @@
 //! The families of the server's own table.
 
-use holdfast_engine::command::Args;
+use std::sync::Arc;
+
+use holdfast_engine::command::{Args, Flags, Group};
 use holdfast_engine::time::DbIndex;
 use holdfast_engine::{CommandError, Reply};
 
-use super::ServerCommand;
+use super::{Answer, Call, Run, ServerCommand};
 use crate::node::Node;
+use crate::session::{Client, Session};
 
 /// Every row of the server, family by family.
 pub const FAMILIES: &[&[ServerCommand]] = &[
@@ -35,27 +38,44 @@ pub fn selected_db(node: &Node, text: &[u8]) -> Option<DbIndex> {
     (u32::from(index) < node.settings.databases()).then_some(DbIndex(index))
 }
 
-/// A command of the server's own table that a script calls; `None` if scripts may not.
+/// A command of the server's own table that a script calls; `None` if there is none. What the row
+/// says decides whether it may. It runs in a session of its own, so that it changes nothing of the
+/// caller's, and waits for nothing.
 #[must_use]
-pub fn script_calls_server(node: &Node, args: Args<'_>) -> Option<Reply> {
+pub fn script_calls_server(node: &Arc<Node>, args: Args<'_>) -> Option<Reply> {
+    const REFUSED: CommandError =
+        CommandError::known("ERR This Redis command is not allowed from script");
     let entry = match super::table().resolve(args) {
         Ok(entry) => entry,
         Err(_) => {
-            super::table().find(args[0])?;
-            return Some(Reply::error(CommandError::known(
-                "ERR Wrong number of args calling Redis command from script",
-            )));
+            let named = super::table().find(args[0])?;
+            let has_no_such_subcommand = matches!(named.run, Run::Container) && args.len() > 1;
+            return Some(Reply::error(CommandError::known(match has_no_such_subcommand {
+                true => "ERR Unknown Redis command called from script",
+                false => "ERR Wrong number of args calling Redis command from script",
+            })));
         }
     };
-    // Only what tells about the server without a session can run inside a script.
-    if entry.row.name == "info" {
-        let text = crate::admin::info::text(node, &args[1..]);
-        return Some(Reply::Verbatim(text.into()));
-    }
     if entry.row.name == "debug"
         && let Some(reply) = crate::admin::debug::from_script(node, args)
     {
         return Some(reply);
     }
-    Some(Reply::error(CommandError::known("ERR This Redis command is not allowed from script")))
+    // Keys are held by the script itself: a command of the server would wait for them for ever.
+    let needs_keys =
+        !entry.row.keys.is_empty() || entry.row.group == Group::Cluster && node.raft().is_some();
+    let Run::Server(run) = entry.run else { return Some(Reply::error(REFUSED)) };
+    if entry.row.flags.has(Flags::NOSCRIPT) || needs_keys {
+        return Some(Reply::error(REFUSED));
+    }
+    let (id, now_us) = (node.clients.next_id(), node.clock.monotonic_us());
+    let client = Client::new(id, (String::new(), String::new()), -1, false, now_us);
+    let mut session = Session::new(&node.pubsub, Arc::new(client), &node.acl);
+    let mut call = Call { node, session: &mut session, args, in_transaction: true };
+    Some(match run(&mut call) {
+        // Scripts see no attributes.
+        Answer::Reply(reply) | Answer::Attributed(_, reply) => reply,
+        Answer::Many(mut replies) if replies.len() == 1 => replies.remove(0),
+        Answer::Many(_) | Answer::Wait(_) => Reply::error(REFUSED),
+    })
 }

@@ -171,12 +171,8 @@ impl Scripts {
         running.wrote.store(wrote, Release);
         if running.kill.load(Acquire) {
             return Err(CommandError::known(match kind {
-                ScriptKind::Script => {
-                    "ERR Error running script: Script killed by user with SCRIPT KILL..."
-                }
-                ScriptKind::Function => {
-                    "ERR Error running script: Script killed by user with FUNCTION KILL..."
-                }
+                ScriptKind::Script => "ERR Script killed by user with SCRIPT KILL...",
+                ScriptKind::Function => "ERR Script killed by user with FUNCTION KILL...",
             }));
         }
         let limit = self.settings.lua_instruction_limit();

@@ -91,8 +91,8 @@ impl Shared {
 /// How a run that did not return a value ended.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The caller's interrupt said so.
-    Killed(CommandError),
+    /// The caller's interrupt said so; the line it was at, if known.
+    Killed(CommandError, c_int),
     /// An error nobody caught: its text with a code, and the line if known.
     Raised {
         /// `ERR user_script:1: …`
@@ -331,7 +331,7 @@ impl Bridge {
     unsafe fn failure(&self, index: c_int) -> Failure {
         let shared = &*self.shared;
         if let Some(error) = shared.kill.borrow().clone() {
-            return Failure::Killed(error);
+            return Failure::Killed(error, shared.error_line.get());
         }
         let line = shared.error_line.get();
         // SAFETY: raw reads of existing values; they neither allocate nor raise.

@@ -296,7 +296,8 @@ fn a_killed_script_cannot_hold_on() {
         "while true do pcall(tostring, setmetatable({}, {__tostring = function() while true do end end})) end",
         "return cjson.encode(1), (function() while true do end end)()",
     ] {
-        assert_eq!(eval(body), "-ERR too many instructions", "{body}");
+        let told = "-ERR too many instructions script: SHA, on @user_script:1.";
+        assert_eq!(eval(body), told, "{body}");
     }
 }
 

@@ -134,7 +134,7 @@ impl Vm {
         self.bridge.release(chunk);
         match result? {
             Ok(reply) => Ok(library::registered(reply)),
-            Err(Failure::Killed(error)) => {
+            Err(Failure::Killed(error, _)) => {
                 Err(CommandError::new(format!("ERR Error registering functions: {error}")))
             }
             Err(Failure::Raised { text, .. }) => {
@@ -246,16 +246,21 @@ fn uncompiled(message: Vec<u8>) -> CommandError {
 /// The error of a run that ended early; `name` is the script's SHA1 or the function's name.
 fn worded(failure: Failure, name: &[u8], source: &str) -> CommandError {
     match failure {
-        Failure::Killed(error) => error,
+        Failure::Killed(error, line) => located(error.text(), name, source, line),
         Failure::Raised { text, line } => {
-            let (text, name) = (String::from_utf8_lossy(&text), String::from_utf8_lossy(name));
-            CommandError::new(if line > 0 {
-                format!("{text} script: {name}, on @{source}:{line}.")
-            } else {
-                format!("{text} script: {name}.")
-            })
+            located(&String::from_utf8_lossy(&text), name, source, line)
         }
     }
+}
+
+/// An error that says where it comes from, as Redis words it.
+fn located(text: &str, name: &[u8], source: &str, line: i32) -> CommandError {
+    let name = String::from_utf8_lossy(name);
+    CommandError::new(if line > 0 {
+        format!("{text} script: {name}, on @{source}:{line}.")
+    } else {
+        format!("{text} script: {name}.")
+    })
 }
 
 struct ResetOnDrop<'a>(&'a Cell<bool>);
