@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::admin::persistence;
+use holdfast::commit::raft::identity::Identity;
 use holdfast::config::settings::ShutdownFlags;
-use holdfast::config::{Config, Request};
+use holdfast::config::{Config, Request, Settings};
 use holdfast::net::listener::Listeners;
 use holdfast::net::members;
-use holdfast::node::{Node, Shutdown};
+use holdfast::node::{Node, Shutdown, raft_dir};
 use holdfast::observe::{logging, supervise};
+use holdfast::persist::claim::Claims;
 use holdfast::persist::journal::{Location, Names};
+use holdfast::quarantine::Quarantine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -84,12 +87,16 @@ fn small_pages() {
 const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
 
 async fn serve(config: Config, workers: usize) -> ExitCode {
-    let node = Node::new(config);
     let _listened_to = signal(FILE_SIZE_EXCEEDED);
-    if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
-        tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
-        return ExitCode::FAILURE;
-    }
+    // Before anything is read there.
+    let claims = match claim_dirs(config.settings()) {
+        Ok(claims) => claims,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let node = Node::holding(config, claims);
     let aclfile = node.settings.aclfile();
     if let Err(error) = holdfast::acl::file::begin(&node.acl, node.config.users(), &aclfile) {
         tracing::error!("Aborting Redis startup because of ACL errors: {error}");
@@ -195,6 +202,25 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Enters the data directory and claims what state will be kept in.
+fn claim_dirs(settings: &Settings) -> Result<Claims, String> {
+    let dir = settings.dir();
+    std::env::set_current_dir(&dir)
+        .map_err(|error| format!("can't change to directory {}: {error}", dir.display()))?;
+    let raft_dir = raft_dir(settings);
+    let claims = Claims::at_start(settings, &raft_dir, Quarantine::was_used(&dir))
+        .map_err(|error| error.to_string())?;
+    if !settings.raft() && Identity::is_in(&raft_dir) {
+        return Err(format!(
+            "{} holds the data of a cluster's member, and 'raft' is 'no': start with --raft yes, \
+             or, if this server is to begin without that data, move the directory away or give \
+             another 'dir'",
+            raft_dir.display()
+        ));
+    }
+    Ok(claims)
 }
 
 /// `--repair-journal DIR`

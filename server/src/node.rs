@@ -26,6 +26,7 @@ use crate::config::{Config, Settings};
 use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
+use crate::persist::claim::Claims;
 use crate::persist::journal::Policy as Sync;
 use crate::pubsub::Registry as PubSub;
 use crate::quarantine::{Policy, Quarantine, Recovery};
@@ -105,9 +106,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with no clients yet.
+    /// A node with no clients yet, whose process holds no directory.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
+        Self::holding(config, Claims::default())
+    }
+
+    /// A node with no clients yet, whose process holds the directories of `claims`.
+    #[must_use]
+    pub fn holding(config: Config, claims: Claims) -> Arc<Self> {
         let settings = Arc::clone(config.settings());
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
@@ -129,7 +136,7 @@ impl Node {
             eviction: Eviction::default(),
             acl: Users::new(Catalogue::new(crate::route::table().rows()), Arc::clone(&settings)),
             clients: Registry::default(),
-            persist: Persist::new(Arc::clone(&settings), started_unix_s),
+            persist: Persist::new(Arc::clone(&settings), claims, started_unix_s),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
@@ -151,6 +158,7 @@ impl Node {
             config,
             settings,
         });
+        node.quarantine.claim_with(Arc::clone(&node.persist.claims));
         crate::limits::keep(&node);
         node.refresh_events();
         node

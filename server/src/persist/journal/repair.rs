@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::frame::{Fault, FrameReader};
 use super::{Location, Manifest};
-use crate::persist::files;
+use crate::persist::{claim, files};
 
 /// Cuts the journal at its first damage; returns what was done, in lines.
 ///
@@ -22,7 +22,7 @@ pub fn repair(location: &Location) -> io::Result<Vec<String>> {
             format!("there is no journal: {} does not exist", path.display()),
         ));
     };
-    let _lock = files::lock(&location.dir)?;
+    let _lock = claim::lock_inner(&location.dir)?;
     let mut told = Vec::new();
     let logs = manifest.logs.clone();
     for (nth, number) in logs.iter().enumerate() {
@@ -45,7 +45,7 @@ pub fn repair(location: &Location) -> io::Result<Vec<String>> {
         let kept = path.with_extension(format!("log.cut-at-{good}"));
         let mut file = File::options().read(true).write(true).open(&path)?;
         file.seek(SeekFrom::Start(good))?;
-        io::copy(&mut file, &mut File::create(&kept)?)?;
+        io::copy(&mut file, &mut files::create(&kept)?)?;
         File::open(&kept)?.sync_all()?;
         file.set_len(good)?;
         file.sync_all()?;
