@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::acl::{Catalogue, Users};
 use holdfast::admin::persistence;
 use holdfast::commit::raft::identity::Identity;
 use holdfast::config::settings::ShutdownFlags;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
         Ok(Request::Serve(config)) => *config,
         Ok(Request::RepairJournal(dir)) => return repair_journal(dir),
+        Ok(Request::Check(config, text)) => return check(&config, &text),
         Ok(Request::Print(text)) => {
             use std::io::Write;
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -204,14 +206,16 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Enters the data directory and claims what state will be kept in.
-fn claim_dirs(settings: &Settings) -> Result<Claims, String> {
+/// Enters the data directory.
+fn enter_dir(settings: &Settings) -> Result<(), String> {
     let dir = settings.dir();
     std::env::set_current_dir(&dir)
-        .map_err(|error| format!("can't change to directory {}: {error}", dir.display()))?;
+        .map_err(|error| format!("can't change to directory {}: {error}", dir.display()))
+}
+
+/// Refuses to start beside a member's data as anything but that member.
+fn check_raft_dir(settings: &Settings) -> Result<(), String> {
     let raft_dir = raft_dir(settings);
-    let claims = Claims::at_start(settings, &raft_dir, Quarantine::was_used(&dir))
-        .map_err(|error| error.to_string())?;
     if !settings.raft() && Identity::is_in(&raft_dir) {
         return Err(format!(
             "{} holds the data of a cluster's member, and 'raft' is 'no': start with --raft yes, \
@@ -220,7 +224,47 @@ fn claim_dirs(settings: &Settings) -> Result<Claims, String> {
             raft_dir.display()
         ));
     }
+    Ok(())
+}
+
+/// Enters the data directory and claims what state will be kept in.
+fn claim_dirs(settings: &Settings) -> Result<Claims, String> {
+    enter_dir(settings)?;
+    let granted = Quarantine::was_used(&settings.dir());
+    let claims = Claims::at_start(settings, &raft_dir(settings), granted);
+    let claims = claims.map_err(|error| error.to_string())?;
+    check_raft_dir(settings)?;
     Ok(claims)
+}
+
+/// `--check`: whether a start would refuse the configuration. Neither ports nor locks are taken: a
+/// server may be running with it.
+fn check(config: &Config, text: &str) -> ExitCode {
+    use std::io::Write;
+    let settings = config.settings();
+    let checked = holdfast::route::rename::apply(config.renamed_commands())
+        .map_err(|error| error.to_string())
+        .and_then(|()| enter_dir(settings))
+        .and_then(|()| check_raft_dir(settings))
+        .and_then(|()| match settings.raft() {
+            true => members::acceptable(config).map(drop),
+            false => Ok(()),
+        })
+        .and_then(|()| {
+            let catalogue = Catalogue::new(holdfast::route::table().rows());
+            let users = Users::new(catalogue, Arc::clone(settings));
+            holdfast::acl::file::begin(&users, config.users(), &settings.aclfile())
+        });
+    match checked {
+        Ok(()) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "the server would not start: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// `--repair-journal DIR`

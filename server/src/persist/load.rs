@@ -209,6 +209,9 @@ impl Persist {
         for what in &loaded.lost {
             tracing::warn!("{} is loaded without {what}", path.display());
         }
+        for what in &loaded.corrected {
+            tracing::warn!("{}: {what}: corrected", path.display());
+        }
         let produced = loaded.aux.iter().find(|(name, _)| name == b"redis-ver");
         if let Some((_, version)) = produced {
             tracing::info!("Loading RDB produced by version {}", String::from_utf8_lossy(version));
