@@ -9,6 +9,7 @@ use holdfast::admin::persistence;
 use holdfast::commit::raft::identity::Identity;
 use holdfast::config::settings::ShutdownFlags;
 use holdfast::config::{Config, Request, Settings};
+use holdfast::limits::descriptors;
 use holdfast::net::listener::Listeners;
 use holdfast::net::members;
 use holdfast::node::{Node, Shutdown, raft_dir};
@@ -99,6 +100,10 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
         }
     };
     let node = Node::holding(config, claims);
+    if let Err(error) = descriptors::begin(&node) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     let aclfile = node.settings.aclfile();
     if let Err(error) = holdfast::acl::file::begin(&node.acl, node.config.users(), &aclfile) {
         tracing::error!("Aborting Redis startup because of ACL errors: {error}");
