@@ -97,6 +97,8 @@ pub struct Connection {
     overflowed: bool,
     /// The journal's position behind all changes that the replies may acknowledge.
     owed: u64,
+    /// Where the replies begin in the output that may acknowledge changes which are not on disk.
+    held_from: Option<usize>,
 }
 
 impl Connection {
@@ -123,6 +125,7 @@ impl Connection {
             over_soft_limit: None,
             overflowed: false,
             owed: 0,
+            held_from: None,
         }
     }
 
@@ -154,14 +157,17 @@ impl Connection {
     async fn serve(&mut self) -> Result<(), End> {
         loop {
             let journaled = self.node.persist.journal.appended();
+            let held_from = self.held_from.take().unwrap_or(self.output.len());
             let waits = self.run_commands();
             if self.node.persist.journal.appended() != journaled {
                 self.owed = self.node.persist.journal.appended();
             }
-            if let Some(target) = self.node.persist.journal.target(self.owed) {
-                self.wait_for_disk(target).await?;
+            if let Some(target) = self.node.persist.journal.target(self.owed)
+                && let Some(reason) = self.wait_for_disk(target).await?
+            {
+                self.say_fate_is_open(held_from, &reason);
             }
-            if let Some((waiting, command)) = waits {
+            if let Some((waiting, command)) = waits.filter(|_| !self.session.closing) {
                 self.scratch.tally.flush(&self.node);
                 self.wait(waiting, command).await?;
                 continue;
@@ -417,6 +423,7 @@ impl Connection {
         if let Reply::Error(error) = reply {
             self.node.observe.errors.record(error);
         }
+        self.held_from.get_or_insert(self.output.len());
         route::send(&self.session, reply, &mut self.output);
         self.overflowed =
             bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
@@ -432,22 +439,47 @@ impl Connection {
         }
     }
 
-    /// Waits until what the replies speak of is on disk, or as far as is asked for.
-    async fn wait_for_disk(&mut self, target: Target) -> Result<(), End> {
+    /// Waits until what the replies speak of is on disk, or as far as is asked for; or for as long
+    /// as a disk that fails is waited for. Then it returns why it fails.
+    async fn wait_for_disk(&mut self, target: Target) -> Result<Option<String>, End> {
+        /// A full disk may be full for days, and a client has a time limit of its own.
+        const PATIENCE: Duration = Duration::from_secs(5);
         let client = &self.session.client;
         let journal = &self.node.persist.journal;
-        poll_fn(|context| {
-            if journal.poll_reached(client.id, target, context).is_ready() {
-                return Poll::Ready(Ok(()));
+        loop {
+            let reached = poll_fn(|context| {
+                if journal.poll_reached(client.id, target, context).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                // A client that is told to go does not wait for the disk.
+                client.register(context);
+                match client.killed() {
+                    Kill::Now => Poll::Ready(Err(End::Gone)),
+                    Kill::No | Kill::AfterReply => Poll::Pending,
+                }
+            });
+            if let Ok(reached) = tokio::time::timeout(PATIENCE, reached).await {
+                return reached.map(|()| None);
             }
-            // A disk may fail for long: a client that is told to go does not wait for it.
-            client.register(context);
-            match client.killed() {
-                Kill::Now => Poll::Ready(Err(End::Gone)),
-                Kill::No | Kill::AfterReply => Poll::Pending,
+            // A disk that is slow and has not failed is waited for.
+            if let Some(reason) = journal.failure() {
+                journal.forget(client.id);
+                return Ok(Some(reason));
             }
-        })
-        .await
+        }
+    }
+
+    /// Answers, instead of the replies from `held_from` on, that it is not known what becomes of
+    /// the changes they speak of. The connection ends, because each reply has its place in the order.
+    fn say_fate_is_open(&mut self, held_from: usize, reason: &str) {
+        self.output.truncate(held_from);
+        let error = CommandError::new(format!(
+            "UNKNOWN The journal cannot be written: {reason}. What was sent has been carried out, and \
+             is kept if the disk takes it before the server ends"
+        ));
+        self.aside.clear();
+        self.reply(&Reply::error(error));
+        self.session.closing = true;
     }
 
     /// Waits until the journal has come so far, the time is up or another ends the block.
