@@ -105,6 +105,7 @@ fn options_override_the_file_and_the_last_one_wins() {
     ]);
     assert_eq!(config.settings().port(), 3);
     assert_eq!(config.settings().maxclients(), 7);
+    assert_eq!(Config::default().settings().maxclients(), 10_000);
     assert_eq!(config.settings().maxmemory(), 100 << 20);
     assert_eq!(*config.settings().bind(), ["10.0.0.1", "-::1"]);
     assert_eq!(config.path(), Some(path.as_path()));
