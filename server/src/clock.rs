@@ -10,11 +10,12 @@
 //! machine. Between readings, 10 ms apart, it extrapolates with the CPU's time stamp
 //! counter, so a counter that misbehaves (suspend, migration) misleads by that much at most.
 //!
-//! Invariant: what `now_ms` returns never decreases, across all threads.
+//! Invariant: what `now_ms` returns never decreases, across all threads, except by
+//! [`Clock::step_to_wall`], for which nothing may count time by this clock.
 
 pub mod kept;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kept::Moment;
@@ -100,6 +101,8 @@ pub struct Clock {
     /// The latest time handed out; on a line of its own, for every reader looks at it and it
     /// is written a thousand times a second.
     last_ms: Padded,
+    /// It was set back: readers may still have written the time before into `last_ms`.
+    set_back: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -133,6 +136,7 @@ impl Clock {
             base_ns: AtomicU64::new(0),
             refreshed_ns: AtomicU64::new(0),
             last_ms: Padded(AtomicU64::new(0)),
+            set_back: AtomicBool::new(false),
         };
         clock.refresh();
         clock
@@ -180,6 +184,27 @@ impl Clock {
         self.slew.lock().offset_ns() / 1_000_000
     }
 
+    /// Sets this clock to wall time and returns it, in milliseconds. To be called only while nothing
+    /// counts time by this clock.
+    pub fn step_to_wall(&self) -> u64 {
+        let mut slew = self.slew.lock();
+        let (counted, boot, wall) = readings(|| self.counted_ns());
+        *slew = SlewClock::new(boot, wall);
+        let now = u64::try_from(wall).unwrap_or(0);
+        let now_ms = now / 1_000_000;
+        self.set_back.store(self.last_ms.0.load(Relaxed) > now_ms, Relaxed);
+        self.base_ns.store(now.wrapping_sub(counted), Relaxed);
+        self.refreshed_ns.store(counted, Relaxed);
+        self.last_ms.0.store(now_ms, Relaxed);
+        now_ms
+    }
+
+    /// How long it takes this clock to reach wall time at the rate at which it slews, in seconds.
+    #[must_use]
+    pub fn slewed_in_s(offset_ms: i64) -> u64 {
+        offset_ms.unsigned_abs().saturating_mul(1000) / SLEW_PPM_MAX.unsigned_abs()
+    }
+
     #[inline]
     fn counted_ns(&self) -> u64 {
         self.counter.delta_as_nanos(self.origin, self.counter.raw())
@@ -197,7 +222,17 @@ impl Clock {
         let now = u64::try_from(now).unwrap_or(0);
         self.base_ns.store(now.wrapping_sub(counted), Relaxed);
         self.refreshed_ns.store(counted, Relaxed);
-        self.advance(now / 1_000_000)
+        let now_ms = now / 1_000_000;
+        if self.set_back.load(Relaxed) {
+            // A reader that was on its way wrote the time before the step: extrapolation alone is
+            // never so far ahead.
+            const AHEAD_MS_MAX: u64 = 1_000;
+            let last = self.last_ms.0.load(Relaxed);
+            if last > now_ms + AHEAD_MS_MAX {
+                let _ = self.last_ms.0.compare_exchange(last, now_ms, Relaxed, Relaxed);
+            }
+        }
+        self.advance(now_ms)
     }
 
     /// The later of `ms` and what any thread was given before.
@@ -315,6 +350,26 @@ mod tests {
         assert!((offset_ms + HOUR_NS / 1_000_000).abs() < 1_000, "{offset_ms}");
         let next = Clock::going_on_from(Some(clock.moment()));
         assert!((next.wall_offset_ms() - offset_ms).abs() < 100);
+    }
+
+    #[test]
+    fn it_is_set_to_wall_time_in_either_direction() {
+        for ahead in [HOUR_NS, -HOUR_NS] {
+            let now = Clock::new().moment();
+            let wrong = Moment { clock_ns: now.clock_ns + ahead, ..now };
+            let clock = Clock::going_on_from(Some(wrong));
+            let before = clock.now_ms();
+            let stepped = clock.step_to_wall();
+            let moved = stepped as i64 - before as i64;
+            assert!((moved + ahead / 1_000_000).abs() < 1_000, "{moved}");
+            // A thread that read the old time before the step writes it afterwards.
+            clock.advance(before);
+            std::thread::sleep(Duration::from_millis(30));
+            let now = clock.now_ms();
+            assert!((stepped..stepped + 60_000).contains(&now), "{now} after {stepped}");
+            assert!(clock.wall_offset_ms().abs() < 1_000);
+        }
+        assert_eq!(Clock::slewed_in_s(-3_600_000), 7_200_000);
     }
 
     #[test]

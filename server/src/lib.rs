@@ -11,7 +11,7 @@ pub mod alloc;
 pub mod clock;
 pub mod commit;
 pub mod config;
-mod limits;
+pub mod limits;
 pub mod memory;
 pub mod net;
 pub mod node;

@@ -1,4 +1,7 @@
-//! The limits the engine keeps a copy of, in step with the directives.
+//! The limits the engine keeps a copy of, in step with the directives; and [`descriptors`], the
+//! system's limit of open files.
+
+pub mod descriptors;
 
 use std::sync::Arc;
 

@@ -4,14 +4,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::acl::{Catalogue, Users};
 use holdfast::admin::persistence;
+use holdfast::commit::raft::identity::Identity;
 use holdfast::config::settings::ShutdownFlags;
-use holdfast::config::{Config, Request};
+use holdfast::config::{Config, Request, Settings};
+use holdfast::limits::descriptors;
 use holdfast::net::listener::Listeners;
 use holdfast::net::members;
-use holdfast::node::{Node, Shutdown};
+use holdfast::node::{Node, Shutdown, raft_dir};
 use holdfast::observe::{logging, supervise};
+use holdfast::persist::claim::Claims;
 use holdfast::persist::journal::{Location, Names};
+use holdfast::quarantine::Quarantine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -26,6 +31,7 @@ fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
         Ok(Request::Serve(config)) => *config,
         Ok(Request::RepairJournal(dir)) => return repair_journal(dir),
+        Ok(Request::Check(config, text)) => return check(&config, &text),
         Ok(Request::Print(text)) => {
             use std::io::Write;
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -84,10 +90,18 @@ fn small_pages() {
 const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
 
 async fn serve(config: Config, workers: usize) -> ExitCode {
-    let node = Node::new(config);
     let _listened_to = signal(FILE_SIZE_EXCEEDED);
-    if let Err(error) = std::env::set_current_dir(node.settings.dir()) {
-        tracing::error!("can't change to directory {}: {error}", node.settings.dir().display());
+    // Before anything is read there.
+    let claims = match claim_dirs(config.settings()) {
+        Ok(claims) => claims,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let node = Node::holding(config, claims);
+    if let Err(error) = descriptors::begin(&node) {
+        tracing::error!("{error}");
         return ExitCode::FAILURE;
     }
     let aclfile = node.settings.aclfile();
@@ -195,6 +209,67 @@ async fn serve(config: Config, workers: usize) -> ExitCode {
     remove_pidfile(&node);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Enters the data directory.
+fn enter_dir(settings: &Settings) -> Result<(), String> {
+    let dir = settings.dir();
+    std::env::set_current_dir(&dir)
+        .map_err(|error| format!("can't change to directory {}: {error}", dir.display()))
+}
+
+/// Refuses to start beside a member's data as anything but that member.
+fn check_raft_dir(settings: &Settings) -> Result<(), String> {
+    let raft_dir = raft_dir(settings);
+    if !settings.raft() && Identity::is_in(&raft_dir) {
+        return Err(format!(
+            "{} holds the data of a cluster's member, and 'raft' is 'no': start with --raft yes, \
+             or, if this server is to begin without that data, move the directory away or give \
+             another 'dir'",
+            raft_dir.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Enters the data directory and claims what state will be kept in.
+fn claim_dirs(settings: &Settings) -> Result<Claims, String> {
+    enter_dir(settings)?;
+    let granted = Quarantine::was_used(&settings.dir());
+    let claims = Claims::at_start(settings, &raft_dir(settings), granted);
+    let claims = claims.map_err(|error| error.to_string())?;
+    check_raft_dir(settings)?;
+    Ok(claims)
+}
+
+/// `--check`: whether a start would refuse the configuration. Neither ports nor locks are taken: a
+/// server may be running with it.
+fn check(config: &Config, text: &str) -> ExitCode {
+    use std::io::Write;
+    let settings = config.settings();
+    let checked = holdfast::route::rename::apply(config.renamed_commands())
+        .map_err(|error| error.to_string())
+        .and_then(|()| enter_dir(settings))
+        .and_then(|()| check_raft_dir(settings))
+        .and_then(|()| match settings.raft() {
+            true => members::acceptable(config).map(drop),
+            false => Ok(()),
+        })
+        .and_then(|()| {
+            let catalogue = Catalogue::new(holdfast::route::table().rows());
+            let users = Users::new(catalogue, Arc::clone(settings));
+            holdfast::acl::file::begin(&users, config.users(), &settings.aclfile())
+        });
+    match checked {
+        Ok(()) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "the server would not start: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// `--repair-journal DIR`

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 
 use holdfast_engine::command::Command;
@@ -26,6 +26,7 @@ use crate::config::{Config, Settings};
 use crate::memory::Eviction;
 use crate::observe::Observed;
 use crate::persist::Persist;
+use crate::persist::claim::Claims;
 use crate::persist::journal::Policy as Sync;
 use crate::pubsub::Registry as PubSub;
 use crate::quarantine::{Policy, Quarantine, Recovery};
@@ -83,6 +84,8 @@ pub struct Node {
     /// with whether any client tracks; what every command asks for in one word.
     events: AtomicU32,
     refreshing: parking_lot::Mutex<()>,
+    /// How far off the clock was when that was last looked at, ms.
+    clock_told_ms: AtomicI64,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Scripts that run for long.
@@ -107,9 +110,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with no clients yet.
+    /// A node with no clients yet, whose process holds no directory.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
+        Self::holding(config, Claims::default())
+    }
+
+    /// A node with no clients yet, whose process holds the directories of `claims`.
+    #[must_use]
+    pub fn holding(config: Config, claims: Claims) -> Arc<Self> {
         let settings = Arc::clone(config.settings());
         let databases = u16::try_from(settings.databases()).unwrap_or(u16::MAX);
         let command_names = crate::route::table().names();
@@ -131,7 +140,7 @@ impl Node {
             eviction: Eviction::default(),
             acl: Users::new(Catalogue::new(crate::route::table().rows()), Arc::clone(&settings)),
             clients: Registry::default(),
-            persist: Persist::new(Arc::clone(&settings), started_unix_s),
+            persist: Persist::new(Arc::clone(&settings), claims, started_unix_s),
             pubsub: Arc::new(PubSub::new()),
             observe: Observed::new(command_names.len()),
             blocked: Blocked::default(),
@@ -140,6 +149,7 @@ impl Node {
             tracking: Tracking::default(),
             events: AtomicU32::new(0),
             refreshing: parking_lot::Mutex::new(()),
+            clock_told_ms: AtomicI64::new(0),
             pause: Pause::default(),
             scripts: Scripts::new(Arc::clone(&settings)),
             active_expire: std::sync::atomic::AtomicBool::new(true),
@@ -155,6 +165,7 @@ impl Node {
             settings,
         });
         let _ = node.this.set(Arc::downgrade(&node));
+        node.quarantine.claim_with(Arc::clone(&node.persist.claims));
         crate::limits::keep(&node);
         node.refresh_events();
         node
@@ -255,8 +266,8 @@ impl Node {
             }
             Ok(())
         });
+        let offset_ms = self.correct_clock();
         self.keep_clock();
-        let offset_ms = self.clock.wall_offset_ms();
         if offset_ms.abs() >= CLOCK_OFFSET_TOLD_MS {
             tracing::warn!(
                 "The server's clock goes on from the last run's, and is {} ms {} wall time. To begin \
@@ -274,6 +285,49 @@ impl Node {
             );
         }
         Ok(())
+    }
+
+    /// Sets the clock to wall time if it is far off and nothing counts time by it, and otherwise
+    /// tells that it slews. The offset that is left, ms; to be called now and then.
+    pub fn correct_clock(&self) -> i64 {
+        let offset_ms = self.clock.wall_offset_ms();
+        if offset_ms.abs() < CLOCK_OFFSET_TOLD_MS {
+            return offset_ms;
+        }
+        let stepped = match &self.log_time {
+            // A cluster counts time by its log, which slews by itself.
+            Some(_) => {
+                self.clock.step_to_wall();
+                true
+            }
+            None => {
+                let step = || UnixMillis(self.clock.step_to_wall() as i64);
+                self.engine.keyspace().step_time(self, step).unwrap_or(false)
+            }
+        };
+        if stepped {
+            tracing::warn!(
+                "The wall clock was set {} by {} ms. Nothing counts time here, so the server's \
+                 clock was set, too",
+                if offset_ms > 0 { "ahead" } else { "back" },
+                offset_ms.abs()
+            );
+            self.clock_told_ms.store(0, Relaxed);
+            return 0;
+        }
+        // Once for each time the wall clock is set.
+        let told_ms = self.clock_told_ms.swap(offset_ms, Relaxed);
+        if (told_ms - offset_ms).abs() >= CLOCK_OFFSET_TOLD_MS && told_ms.abs() < offset_ms.abs() {
+            tracing::warn!(
+                "The server's clock is {} ms {} wall time. Something here expires by it, so it is \
+                 not set but runs {} by 0.05 % until it is right, in {} s (INFO server tells)",
+                offset_ms.abs(),
+                if offset_ms > 0 { "behind" } else { "ahead of" },
+                if offset_ms > 0 { "faster" } else { "slower" },
+                Clock::slewed_in_s(offset_ms)
+            );
+        }
+        offset_ms
     }
 
     /// Writes down where the clock is, if a journal has times by it; to be called now and then.

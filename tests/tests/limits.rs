@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use holdfast_tests::client::{Client, Received};
-use holdfast_tests::server::{self, Server};
+use holdfast_tests::server::{self, Kind, Server};
 use holdfast_tests::skip_loudly;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -224,4 +224,107 @@ fn signals_and_shutdown_end_it_in_order() {
             assert_eq!(server.wait_exit(SOON), Some(0), "{} after {how}", kind.name());
         }
     }
+}
+
+/// Starts our server with a limit of open files, listening on a socket in a directory of its own.
+struct Limited {
+    child: std::process::Child,
+    dir: std::path::PathBuf,
+}
+
+impl Limited {
+    fn start(name: &str, limits: &str, args: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("holdfast-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let child = Command::new("sh")
+            .args(["-c", &format!("ulimit {limits}; exec \"$0\" \"$@\"")])
+            .arg(Kind::Ours.binary().unwrap())
+            .args(["--port", "0", "--unixsocket", "socket", "--dir", dir.to_str().unwrap()])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .unwrap();
+        Self { child, dir }
+    }
+
+    fn client(&self) -> Client {
+        let until = Instant::now() + SOON;
+        loop {
+            match Client::connect_unix(&self.dir.join("socket")) {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < until, "{error}: {}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// As many clients as are let in, and what the next one is told.
+    fn fill(&self, most: usize) -> (Vec<Client>, String) {
+        let mut held = Vec::new();
+        while held.len() < most {
+            let mut client = self.client();
+            let _ = client.send(&["PING"]);
+            match client.receive(SOON) {
+                Received::Reply(reply) if reply.text() == "PONG" => held.push(client),
+                Received::Reply(reply) => return (held, reply.text()),
+                _ => panic!("client {} has no answer", held.len()),
+            }
+        }
+        (held, String::new())
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn few_descriptors_mean_few_clients_that_are_told_so() {
+    if !server::is_available(Kind::Ours) {
+        return;
+    }
+    // The soft limit is raised as far as the hard one lets.
+    let raised = Limited::start("raised", "-Sn 100", &["--maxclients", "400"]);
+    assert_eq!(raised.fill(300).0.len(), 300);
+    assert!(raised.log().contains("Increased maximum number of open files to 432"));
+    // Otherwise there are fewer clients, and what is left is enough for files.
+    let few = Limited::start("few", "-n 100", &["--appendonly", "yes"]);
+    let (mut held, told) = few.fill(200);
+    assert_eq!((held.len(), &told[..]), (68, "-ERR max number of clients reached"));
+    let log = few.log();
+    assert!(log.contains("maxclients has been reduced to 68"), "{log}");
+    for line in ["SAVE", "CONFIG SET maxclients 60", "SET key value"] {
+        let reply = held[0].line(line);
+        assert!(reply.is_ok(), "{line}: {reply:?}");
+    }
+    let refused = held[0].line("CONFIG SET maxclients 1000").text();
+    let why =
+        "The operating system is not able to handle the specified number of clients, try with 68";
+    assert!(refused.ends_with(why), "{refused}");
+    assert_eq!(held[0].line("CONFIG GET maxclients").elements()[1].text(), "60");
+    drop(held);
+    // Descriptors that are gone although there should be some: the client is told, too.
+    let limited = Command::new("prlimit")
+        .args(["--pid", &few.child.id().to_string(), "--nofile=25:100"])
+        .status();
+    if !limited.is_ok_and(|status| status.success()) {
+        return skip_loudly("no prlimit, or it may not be used");
+    }
+    let (held, told) = few.fill(60);
+    assert!(held.len() < 25, "{}", held.len());
+    assert_eq!(told, "-ERR max number of clients reached");
+    // None at all.
+    let mut none = Limited::start("none", "-n 30", &[]);
+    let status = none.child.wait().unwrap();
+    assert!(!status.success() && none.log().contains("is not enough for the server to start"));
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use holdfast_tests::client::Client;
 use holdfast_tests::server::{Kind, Server, is_available};
 use holdfast_tests::wire::Reply;
 use holdfast_tests::{skip_loudly, wall_clock};
@@ -282,6 +283,51 @@ fn a_restart_at_another_wall_time_neither_ends_locks_nor_keeps_them() {
     wall_clock::set(&dir.0, 0);
     server.start_again(&JOURNAL).unwrap();
     assert!(server.client().cmd(&["LOCK.CHECK", "k", &held.to_string()]).is_ok());
+}
+
+/// A machine that starts before its clock is right: the server's clock follows once it is set,
+/// unless something counts time by it.
+#[test]
+fn a_wall_clock_that_is_set_right_is_followed_while_nothing_expires() {
+    let Some(dir) = Dir::new() else { return };
+    let environment = match wall_clock::environment(&dir.0) {
+        Ok(environment) => environment,
+        Err(why) => return skip_loudly(&format!("a wall clock that is set: {why}")),
+    };
+    for wrong_s in [7_200, -7_200] {
+        wall_clock::set(&dir.0, wrong_s);
+        let server = Server::start_in(Kind::Ours, &[], &environment);
+        let mut client = server.client();
+        let time_s = |client: &mut Client| client.line("TIME").elements()[0].int();
+        let right_s = time_s(&mut client) - wrong_s;
+        assert!(client.line("SET plain v").is_ok());
+        let held = token(&client.line("LOCK.ACQUIRE k a 600000"));
+        wall_clock::set(&dir.0, 0);
+        // While a lock is held, the clock slews, and says so.
+        let until = Instant::now() + Duration::from_secs(60);
+        while !server.log().contains("runs ") {
+            assert!(Instant::now() < until, "nothing is said: {}", server.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(client.cmd(&["LOCK.CHECK", "k", &held.to_string()]).is_ok());
+        let left_ms = client.line("LOCK.INFO k").elements()[5].int();
+        assert!((300_000..=600_000).contains(&left_ms), "{left_ms} ms");
+        let right_in_s: i64 = client.info("server", "holdfast_clock_right_in_s").parse().unwrap();
+        assert!((7_000 * 2_000..7_400 * 2_000).contains(&right_in_s), "{right_in_s} s");
+        // Then it is set.
+        assert!(!client.line("LOCK.RELEASE k a").is_nil());
+        let until = Instant::now() + Duration::from_secs(120);
+        while client.info("server", "holdfast_clock_right_in_s") != "0" {
+            assert!(Instant::now() < until, "the clock is not set: {}", server.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let now_s = time_s(&mut client);
+        assert!((right_s - 5..right_s + 300).contains(&now_s), "{now_s} and not {right_s}");
+        let soon = (right_s + 600).to_string();
+        assert!(client.cmd(&["SET", "lives", "v", "EXAT", &soon]).is_ok());
+        let ttl = client.line("TTL lives").int();
+        assert!((200..=605).contains(&ttl), "{ttl}");
+    }
 }
 
 #[test]

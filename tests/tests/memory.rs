@@ -71,3 +71,45 @@ fn memory_goes_back_to_the_system_after_much_was_deleted() {
         assert_eq!(client.line("PING").text(), "PONG");
     }
 }
+
+/// The greatest resident memory since the last call, in bytes; `None` where the system does not tell.
+fn peak_bytes(server: &Server) -> Option<u64> {
+    let process = format!("/proc/{}", server.pid());
+    let status = std::fs::read_to_string(format!("{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    std::fs::write(format!("{process}/clear_refs"), "5").ok()?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
+#[test]
+fn a_large_value_stands_in_memory_once() {
+    if !is_available(Kind::Ours) {
+        return;
+    }
+    const LEN: usize = 100 << 20;
+    let server = Server::start(Kind::Ours, &[]);
+    let mut client = server.client();
+    if peak_bytes(&server).is_none() {
+        return holdfast_tests::skip_loudly("the peak of a process's memory cannot be read");
+    }
+    let before = server.rss_bytes();
+    let value = vec![b'v'; LEN];
+    assert!(client.cmd(&[&b"SET"[..], b"large", &value]).is_ok());
+    let peak = peak_bytes(&server).unwrap() - before;
+    assert!(peak < LEN as u64 + 40 * MIB, "{} MiB for a value of 100 MiB", peak / MIB);
+    // Options behind it and a command that follows change nothing, and it is stored as it was sent.
+    let mut both = holdfast_tests::client::encode(&[&b"SET"[..], b"large", &value, b"GET"]);
+    both.extend(holdfast_tests::client::encode(&["STRLEN", "large"]));
+    client.send_raw(&both).unwrap();
+    assert_eq!(client.read().text().len(), LEN);
+    assert_eq!(client.read().int(), LEN as i64);
+    assert_eq!(client.line("APPEND large tail").int(), LEN as i64 + 4);
+    assert_eq!(client.cmd(&["GETRANGE", "large", "-6", "-1"]).text(), "vvtail");
+    for line in ["MULTI", "EXEC"] {
+        let _ = client.line(line);
+        if line == "MULTI" {
+            assert_eq!(client.cmd(&[&b"SET"[..], b"other", &value]).text(), "QUEUED");
+        }
+    }
+    assert_eq!(client.line("STRLEN other").int(), LEN as i64);
+}

@@ -8,6 +8,7 @@ use holdfast_engine::command::{Command, Flags, Group};
 
 use super::client_list::Kind;
 use crate::alloc;
+use crate::clock::Clock;
 use crate::config::REDIS_VERSION;
 use crate::node::Node;
 use crate::observe::{CommandId, Counter};
@@ -82,6 +83,7 @@ macro_rules! lines {
 fn server(node: &Node, out: &mut String) {
     let uname = rustix::system::uname();
     let uptime_s = node.clock.monotonic_us() / 1_000_000;
+    let offset_ms = node.clock.wall_offset_ms();
     let executable = std::env::current_exe().unwrap_or_default();
     let config_file = node.config.path().map(|path| path.display().to_string());
     let now_us = node.now().0 * 1000;
@@ -110,7 +112,8 @@ fn server(node: &Node, out: &mut String) {
         "io_threads_active": u8::from(node.settings.worker_threads() > 1),
         "holdfast_version": env!("CARGO_PKG_VERSION"),
         "holdfast_worker_threads": node.settings.worker_threads(),
-        "holdfast_clock_offset_ms": node.clock.wall_offset_ms(),
+        "holdfast_clock_offset_ms": offset_ms,
+        "holdfast_clock_right_in_s": Clock::slewed_in_s(offset_ms),
     );
 }
 

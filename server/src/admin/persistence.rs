@@ -70,11 +70,13 @@ fn save_now(node: &Node, job: Job, after: After) -> io::Result<()> {
     let path = node.persist.rdb_path();
     let mut changes = 0;
     let checksum = if node.settings.rdbchecksum() { Checksum::Yes } else { Checksum::No };
-    let saved = node.persist.write_snapshot(&node.engine, node, &path, checksum, || {
-        changes = node.changes.load(Relaxed);
-        if after == After::Sealed {
-            node.persist.seal(&node.engine, true);
-        }
+    let saved = node.persist.claim_dir().and_then(|()| {
+        node.persist.write_snapshot(&node.engine, node, &path, checksum, || {
+            changes = node.changes.load(Relaxed);
+            if after == After::Sealed {
+                node.persist.seal(&node.engine, true);
+            }
+        })
     });
     let now_us = node.clock.monotonic_us();
     node.persist.finish(job, JobEnd::from(&saved), now_us, node.clock.now_ms() / 1000);
@@ -179,6 +181,16 @@ pub fn follow_settings(node: &Arc<Node>) {
             node.persist.journal.set_policy(node.persist.policy());
         }
         Ok(())
+    });
+    let weak = Arc::downgrade(node);
+    node.config.on_change(&["dir", "save", "appendonly"], move |settings| {
+        let Some(node) = weak.upgrade() else { return Ok(()) };
+        let keeps = settings.appendonly() || !settings.save_points().is_empty();
+        // Whoever keeps state in one directory will in the next.
+        if !keeps && !node.persist.claims.any() {
+            return Ok(());
+        }
+        node.persist.claim_dir().map_err(|error| error.to_string())
     });
     let weak = Arc::downgrade(node);
     node.config.on_change(&["appendonly"], move |settings| match weak.upgrade() {

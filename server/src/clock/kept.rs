@@ -6,8 +6,9 @@
 //! is of, a reading of the boot clock, the server clock's beside it, and a checksum. After a boot it
 //! says nothing. It is never synced: only the end of the process must not lose it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Its name.
@@ -78,7 +79,13 @@ pub fn keep(dir: &Path, moment: Moment) -> io::Result<()> {
     match boot() {
         Some(boot) if read(dir).is_none_or(moved) => {
             let beside = dir.join(format!("{NAME}.tmp"));
-            fs::write(&beside, moment.text(&boot))?;
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
+            file.write_all(moment.text(&boot).as_bytes())?;
             fs::rename(beside, path(dir))
         }
         _ => Ok(()),

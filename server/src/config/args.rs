@@ -10,6 +10,8 @@ use super::{Config, ConfigError, words};
 pub enum Request {
     /// Serve with this configuration.
     Serve(Box<Config>),
+    /// Say what is wrong with this configuration, or print the text, and exit.
+    Check(Box<Config>, String),
     /// Print the text to standard output and exit with 0.
     Print(String),
     /// Cut the journal of this directory where it is damaged, and exit.
@@ -61,7 +63,11 @@ pub(super) fn read(argv: &[Vec<u8>]) -> Result<Request, ConfigError> {
         draft.read_line(&words, format!("--{text}"), Place::CommandLine, 0)?;
     }
     let config = Config::from_draft(draft, path.clone())?;
-    Ok(if check { Request::Print(checked(&config, path)) } else { Request::Serve(config.into()) })
+    if check {
+        let text = checked(&config, path);
+        return Ok(Request::Check(config.into(), text));
+    }
+    Ok(Request::Serve(config.into()))
 }
 
 /// Options as directives: `--name` opens one, what follows up to the next belongs to it. The

@@ -105,6 +105,7 @@ fn options_override_the_file_and_the_last_one_wins() {
     ]);
     assert_eq!(config.settings().port(), 3);
     assert_eq!(config.settings().maxclients(), 7);
+    assert_eq!(Config::default().settings().maxclients(), 10_000);
     assert_eq!(config.settings().maxmemory(), 100 << 20);
     assert_eq!(*config.settings().bind(), ["10.0.0.1", "-::1"]);
     assert_eq!(config.path(), Some(path.as_path()));
@@ -222,11 +223,14 @@ fn help_version_and_check_print() {
         (&["-h"], "maxmemory"),
         (&["--version"], "Holdfast server v="),
         (&["-v"], "7.2.4"),
-        (&["--check", "--hz", "20"], "is valid"),
     ] {
         let Ok(Request::Print(text)) = request(args) else { panic!("{args:?}") };
         assert!(text.contains(part), "{text}");
     }
+    let Ok(Request::Check(_, text)) = request(&["--check", "--hz", "20"]) else {
+        panic!("--check")
+    };
+    assert!(text.contains("is valid"), "{text}");
     assert!(request(&["--check", "--hz", "x"]).is_err());
     assert!(request(&["--port", "1", "--", "x"]).is_err());
 }

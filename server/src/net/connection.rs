@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use holdfast_engine::value::offered::offering;
 use holdfast_engine::{CommandError, Reply};
 use tokio::time::{Instant, Sleep};
 
@@ -32,9 +33,11 @@ use crate::session::{Client, Kill, Session};
 
 /// Read so much at a time.
 const READ_LEN: usize = 16 * 1024;
-/// A known large argument is read into place by steps of so much: a client that announces
-/// 512 MB and sends nothing costs nothing.
+/// So much of a large argument must have come before room is made for all of it: a client that
+/// announces 512 MB and sends nothing costs nothing.
 const RESERVE_LEN_MAX: usize = 8 << 20;
+/// An argument from this length on is stored without a copy, where that can be.
+const LARGE_LEN_MIN: usize = 1 << 20;
 /// An idle connection's input buffer keeps at most so much.
 const INPUT_KEPT_MAX: usize = 64 * 1024;
 /// Replies are written early when so much waits.
@@ -99,6 +102,8 @@ pub struct Connection {
     owed: u64,
     /// In a cluster: this node has caught up as far as the command in front asks.
     learnt: bool,
+    /// Where the replies begin in the output that may acknowledge changes which are not on disk.
+    held_from: Option<usize>,
 }
 
 impl Connection {
@@ -126,6 +131,7 @@ impl Connection {
             overflowed: false,
             owed: 0,
             learnt: false,
+            held_from: None,
         }
     }
 
@@ -152,14 +158,17 @@ impl Connection {
     async fn serve(&mut self) -> Result<(), End> {
         loop {
             let journaled = self.node.persist.journal.appended();
+            let held_from = self.held_from.take().unwrap_or(self.output.len());
             let waits = self.run_commands();
             if self.node.persist.journal.appended() != journaled {
                 self.owed = self.node.persist.journal.appended();
             }
-            if let Some(target) = self.node.persist.journal.target(self.owed) {
-                self.wait_for_disk(target).await?;
+            if let Some(target) = self.node.persist.journal.target(self.owed)
+                && let Some(reason) = self.wait_for_disk(target).await?
+            {
+                self.say_fate_is_open(held_from, &reason);
             }
-            if let Some((waiting, command)) = waits {
+            if let Some((waiting, command)) = waits.filter(|_| !self.session.closing) {
                 self.scratch.tally.flush(&self.node);
                 self.wait(waiting, command).await?;
                 continue;
@@ -206,8 +215,14 @@ impl Connection {
                 self.parser.parse_one(&self.input, &mut self.batch)
             };
             let found = self.batch.len();
-            let waits = self.run_batch();
-            self.input.advance(consumed);
+            let waits = match found == 1 && self.set_aside_large(consumed) {
+                true => self.run_aside(),
+                false => {
+                    let waits = self.run_batch();
+                    self.input.advance(consumed);
+                    waits
+                }
+            };
             match status {
                 Status::Ready => self.missing = 0,
                 Status::Partial { missing } => self.missing = missing,
@@ -260,24 +275,67 @@ impl Connection {
         waits
     }
 
+    /// Sets the only command of the batch aside if it has a large argument that takes up nearly the
+    /// whole buffer: the buffer becomes the argument, which can then be stored without a copy.
+    fn set_aside_large(&mut self, consumed: usize) -> bool {
+        /// What may follow the command is copied.
+        const REST_LEN_MAX: usize = 64 * 1024;
+        if self.input.len() < LARGE_LEN_MIN || self.input.len() - consumed > REST_LEN_MAX {
+            return false;
+        }
+        let Some((nth, place)) = self.batch.longest(0) else { return false };
+        // The room that is not used would be stored, too.
+        if place.len() < LARGE_LEN_MIN || self.input.capacity() > place.len() / 8 * 9 {
+            return false;
+        }
+        let args = self.batch.command(0, &self.input).enumerate();
+        let mut command: OwnedCommand =
+            args.map(|(at, arg)| if at == nth { Vec::new() } else { arg.to_vec() }).collect();
+        let mut rest = BytesMut::with_capacity(READ_LEN);
+        rest.extend_from_slice(&self.input[consumed..]);
+        let mut large = std::mem::replace(&mut self.input, rest);
+        large.truncate(place.end);
+        large.advance(place.start);
+        // In place: nobody shares the buffer.
+        command[nth] = Vec::from(large);
+        self.aside.push_back(command);
+        true
+    }
+
     /// Runs commands that were set aside.
     fn run_aside(&mut self) -> Option<(Waiting, OwnedCommand)> {
         self.session.refresh_user(&self.node.acl);
         self.scratch.tally.start(&self.node);
         let mut ran = 0;
-        while let Some(command) = self.aside.pop_front() {
+        while let Some(mut command) = self.aside.pop_front() {
             if self.session.closing {
                 self.aside.clear();
                 return None;
             }
-            let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-            let flow = route::dispatch(
-                &self.node,
-                &mut self.session,
-                &args,
-                &mut self.scratch,
-                &mut self.output,
-            );
+            let mut run = |args: &[&[u8]]| {
+                route::dispatch(
+                    &self.node,
+                    &mut self.session,
+                    args,
+                    &mut self.scratch,
+                    &mut self.output,
+                )
+            };
+            let flow = match command.iter().position(|arg| arg.len() >= LARGE_LEN_MIN) {
+                None => run(&command.iter().map(Vec::as_slice).collect::<Vec<_>>()),
+                Some(nth) => {
+                    let large = Arc::new(std::mem::take(&mut command[nth]));
+                    let mut args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                    args[nth] = &large;
+                    let flow = offering(&large, || run(&args));
+                    drop(args);
+                    if matches!(flow, Flow::Wait(_)) {
+                        command[nth] =
+                            Arc::try_unwrap(large).unwrap_or_else(|large| large.to_vec());
+                    }
+                    flow
+                }
+            };
             bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
             if let Flow::Wait(waiting) = flow {
                 return Some((waiting, command));
@@ -415,6 +473,7 @@ impl Connection {
         if let Reply::Error(error) = reply {
             self.node.observe.errors.record(error);
         }
+        self.held_from.get_or_insert(self.output.len());
         route::send(&self.session, reply, &mut self.output);
         self.overflowed =
             bound_output(&self.node, &self.stream, &mut self.session, &mut self.output);
@@ -430,22 +489,47 @@ impl Connection {
         }
     }
 
-    /// Waits until what the replies speak of is on disk, or as far as is asked for.
-    async fn wait_for_disk(&mut self, target: Target) -> Result<(), End> {
+    /// Waits until what the replies speak of is on disk, or as far as is asked for; or for as long
+    /// as a disk that fails is waited for. Then it returns why it fails.
+    async fn wait_for_disk(&mut self, target: Target) -> Result<Option<String>, End> {
+        /// A full disk may be full for days, and a client has a time limit of its own.
+        const PATIENCE: Duration = Duration::from_secs(5);
         let client = &self.session.client;
         let journal = &self.node.persist.journal;
-        poll_fn(|context| {
-            if journal.poll_reached(client.id, target, context).is_ready() {
-                return Poll::Ready(Ok(()));
+        loop {
+            let reached = poll_fn(|context| {
+                if journal.poll_reached(client.id, target, context).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                // A client that is told to go does not wait for the disk.
+                client.register(context);
+                match client.killed() {
+                    Kill::Now => Poll::Ready(Err(End::Gone)),
+                    Kill::No | Kill::AfterReply => Poll::Pending,
+                }
+            });
+            if let Ok(reached) = tokio::time::timeout(PATIENCE, reached).await {
+                return reached.map(|()| None);
             }
-            // A disk may fail for long: a client that is told to go does not wait for it.
-            client.register(context);
-            match client.killed() {
-                Kill::Now => Poll::Ready(Err(End::Gone)),
-                Kill::No | Kill::AfterReply => Poll::Pending,
+            // A disk that is slow and has not failed is waited for.
+            if let Some(reason) = journal.failure() {
+                journal.forget(client.id);
+                return Ok(Some(reason));
             }
-        })
-        .await
+        }
+    }
+
+    /// Answers, instead of the replies from `held_from` on, that it is not known what becomes of
+    /// the changes they speak of. The connection ends, because each reply has its place in the order.
+    fn say_fate_is_open(&mut self, held_from: usize, reason: &str) {
+        self.output.truncate(held_from);
+        let error = CommandError::new(format!(
+            "UNKNOWN The journal cannot be written: {reason}. What was sent has been carried out, and \
+             is kept if the disk takes it before the server ends"
+        ));
+        self.aside.clear();
+        self.reply(&Reply::error(error));
+        self.session.closing = true;
     }
 
     /// Waits until the journal has come so far, the time is up or another ends the block.
@@ -548,12 +632,25 @@ impl Connection {
             tracing::warn!(client = id, "client closed: query buffer limit reached");
             return Err(End::Gone);
         }
-        let room = self.missing.clamp(READ_LEN, RESERVE_LEN_MAX);
-        if self.input.capacity() - self.input.len() < room {
+        // All of a large argument is reserved at once, as soon as enough of it has come: each time that
+        // the buffer grows it is copied.
+        let believed = match self.input.len() < RESERVE_LEN_MAX {
+            true => RESERVE_LEN_MAX,
+            false => usize::MAX,
+        };
+        let room = self.missing.saturating_add(READ_LEN).min(believed);
+        if self.input.capacity() - self.input.len() < READ_LEN {
             if self.input.capacity() == 0 && self.stream.poll_read_ready(context).is_pending() {
                 return Ok(None);
             }
-            self.input.reserve(room);
+            if self.input.len() + room < LARGE_LEN_MIN {
+                self.input.reserve(room);
+            } else {
+                // `reserve` makes twice the room, and what is stored keeps it.
+                let mut roomy = BytesMut::with_capacity(self.input.len() + room);
+                roomy.extend_from_slice(&self.input);
+                self.input = roomy;
+            }
         }
         match self.stream.poll_read_buf(context, &mut self.input) {
             Poll::Ready(Ok(0)) => Err(End::Gone),

@@ -29,6 +29,7 @@ pub async fn run(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0u64;
+    let mut clock = ClockCare::default();
     let mut excess = Excess::default();
     while *shutdown.borrow_and_update() == Shutdown::No {
         tokio::select! {
@@ -49,6 +50,7 @@ pub async fn run(node: Arc<Node>) {
         }
         if round.is_multiple_of(10) {
             tidy(&node);
+            clock.look(&node);
         }
         if round.is_multiple_of(TIDY_EVERY_ROUNDS) {
             node.engine.keyspace().shrink();
@@ -58,6 +60,27 @@ pub async fn run(node: Arc<Node>) {
                 excess.note(crate::alloc::rss(), crate::alloc::used_memory());
             }
         }
+    }
+}
+
+/// Looks after a clock that is far from wall time, less and less often while it cannot be set:
+/// every shard is held for the look.
+#[derive(Debug, Default)]
+struct ClockCare {
+    rounds_left: u32,
+    pause: u32,
+}
+
+impl ClockCare {
+    fn look(&mut self, node: &Arc<Node>) {
+        const PAUSE_MAX: u32 = 30;
+        self.rounds_left = self.rounds_left.saturating_sub(1);
+        if self.rounds_left > 0 {
+            return;
+        }
+        let is_off = tokio::task::block_in_place(|| node.correct_clock()).abs() >= 1_000;
+        self.pause = if is_off { (self.pause * 2).clamp(1, PAUSE_MAX) } else { 0 };
+        self.rounds_left = self.pause;
     }
 }
 

@@ -1,12 +1,14 @@
 //! Listening and accepting: who may connect.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -30,6 +32,9 @@ const PROTECTED: &[u8] = b"-DENIED Holdfast is running in protected mode because
     it with the '--protected-mode no' option. 4) Setup an authentication password for the default \
     user. NOTE: You only need to do one of the above things in order for the server to start \
     accepting connections from the outside.\r\n";
+
+/// What a client is told that is one too many.
+const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// The sockets a node listens on.
 #[derive(Debug, Default)]
@@ -151,6 +156,7 @@ fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<UnixListener> {
 
 async fn accept_tcp(node: Arc<Node>, listener: TcpListener) {
     let mut shutdown = node.shutdown_signal();
+    let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -158,13 +164,20 @@ async fn accept_tcp(node: Arc<Node>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => admit_tcp(&node, stream, peer),
-            Err(error) => accept_failed(&error).await,
+            Err(error) => {
+                let refuse = async {
+                    let (stream, _) = listener.accept().await?;
+                    stream.into_std()?.write_all(TOO_MANY)
+                };
+                spare.accept_failed(&node, &error, refuse).await;
+            }
         }
     }
 }
 
 async fn accept_unix(node: Arc<Node>, listener: UnixListener, path: PathBuf) {
     let mut shutdown = node.shutdown_signal();
+    let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -175,15 +188,54 @@ async fn accept_unix(node: Arc<Node>, listener: UnixListener, path: PathBuf) {
         };
         match accepted {
             Ok((stream, _)) => admit_unix(&node, stream, &path),
-            Err(error) => accept_failed(&error).await,
+            Err(error) => {
+                let refuse = async {
+                    let (stream, _) = listener.accept().await?;
+                    stream.into_std()?.write_all(TOO_MANY)
+                };
+                spare.accept_failed(&node, &error, refuse).await;
+            }
         }
     }
 }
 
-/// Out of descriptors, most likely: waits until some may be free.
-async fn accept_failed(error: &io::Error) {
-    tracing::warn!("accepting a client failed: {error}");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// A descriptor that is given up when there is no other, so that a client can be refused instead
+/// of waiting in the kernel's queue without a word.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Refuses a client, if descriptors have run out; then waits until some may be free.
+    async fn accept_failed(
+        &mut self,
+        node: &Node,
+        error: &io::Error,
+        refuse: impl Future<Output = io::Result<()>>,
+    ) {
+        /// The client is in the queue: it needs no waiting for.
+        const PATIENCE: Duration = Duration::from_millis(10);
+        let exhausted = [Errno::MFILE, Errno::NFILE]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+        if exhausted && self.0.take().is_some() {
+            node.observe.stats.count(Counter::ConnectionsReceived);
+            node.observe.stats.count(Counter::ConnectionsRejected);
+            let refused = tokio::time::timeout(PATIENCE, refuse).await;
+            self.0 = File::open("/dev/null").ok();
+            if refused.is_ok_and(|refused| refused.is_ok()) {
+                tracing::debug!("a client was refused: {error}");
+                return;
+            }
+        }
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+        tracing::warn!("accepting a client failed: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn admit_tcp(node: &Arc<Node>, stream: TcpStream, peer: SocketAddr) {
@@ -217,7 +269,7 @@ fn refusal(node: &Node, peer: Option<SocketAddr>) -> Option<&'static [u8]> {
     if remote && node.settings.protected_mode() && node.acl.default_takes_any_password() {
         return Some(PROTECTED);
     }
-    (!node.admit()).then_some(b"-ERR max number of clients reached\r\n")
+    (!node.admit()).then_some(TOO_MANY)
 }
 
 fn begin(

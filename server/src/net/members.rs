@@ -24,6 +24,7 @@ use crate::commit::raft::node::{Options, StartError};
 use crate::commit::raft::transport::handshake::Secret;
 use crate::commit::raft::transport::server;
 use crate::commit::raft::{RaftNode, Surroundings};
+use crate::config::Config;
 use crate::node::Node;
 use crate::observe::Counter;
 use crate::route::scripts::hold_thread;
@@ -169,6 +170,33 @@ impl Surroundings for Here {
     }
 }
 
+/// The Raft port of a configuration with `raft yes` whose directives go together.
+///
+/// # Errors
+/// Which do not, in words for the operator.
+pub fn acceptable(config: &Config) -> Result<u16, String> {
+    let settings = config.settings();
+    if !config.renamed_commands().is_empty() {
+        return Err(
+            "'rename-command' cannot be used with 'raft yes': scripts see the new names, and must \
+             do the same on every member"
+                .to_owned(),
+        );
+    }
+    if crate::memory::evicts(settings) {
+        return Err(crate::memory::NO_EVICTION_IN_A_CLUSTER.to_owned());
+    }
+    match settings.raft_port() {
+        0 => settings.port().checked_add(10_000).ok_or_else(|| {
+            format!(
+                "port {} leaves no room for the Raft port 10,000 above it: name one with --raft-port",
+                settings.port()
+            )
+        }),
+        port => Ok(port),
+    }
+}
+
 /// Starts the node's Raft and listens for other members.
 ///
 /// # Errors
@@ -176,26 +204,8 @@ impl Surroundings for Here {
 pub async fn start(node: &Arc<Node>) -> Result<(), StartError> {
     let settings = &node.settings;
     let Some(applied) = node.log_time() else { return Ok(()) };
-    if !node.config.renamed_commands().is_empty() {
-        return Err(StartError::Refused(
-            "'rename-command' cannot be used with 'raft yes': scripts see the new names, and must \
-             do the same on every member"
-                .into(),
-        ));
-    }
-    if crate::memory::evicts(settings) {
-        return Err(StartError::Refused(crate::memory::NO_EVICTION_IN_A_CLUSTER.into()));
-    }
+    let raft_port = acceptable(&node.config).map_err(StartError::Refused)?;
     let secret = Secret::new(&settings.raft_secret());
-    let raft_port = match settings.raft_port() {
-        0 => settings.port().checked_add(10_000).ok_or_else(|| {
-            StartError::Refused(format!(
-                "port {} leaves no room for the Raft port 10,000 above it: name one with --raft-port",
-                settings.port()
-            ))
-        })?,
-        port => port,
-    };
     let announce = String::from_utf8_lossy(&settings.raft_announce()).into_owned();
     let options = Options {
         dir: crate::node::raft_dir(settings),

@@ -1,7 +1,8 @@
 //! Replacing files so that after a crash either the old or the new one is there, whole.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes the names in a directory durable.
@@ -13,22 +14,29 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Claims a journal's directory for this process, until the file is closed.
+/// How files of state are opened: what is made anew is for the server's own user alone, because
+/// it holds the data, and may hold secrets.
+#[must_use]
+pub fn private() -> OpenOptions {
+    let mut options = File::options();
+    options.mode(0o600);
+    options
+}
+
+/// Creates a file of state, or empties the one that is there.
 ///
 /// # Errors
-/// When another process holds it, or it cannot be written to.
-pub fn lock(dir: &Path) -> io::Result<File> {
-    let path = dir.join("lock");
-    let file = File::create(&path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    let claimed = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-    claimed.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("{} is held: another server uses this directory", path.display()),
-        )
-    })?;
-    Ok(file)
+/// Those of the system.
+pub fn create(path: &Path) -> io::Result<File> {
+    private().write(true).create(true).truncate(true).open(path)
+}
+
+/// Creates a directory of state and those above it that are missing.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// The directory of a path.
@@ -50,7 +58,7 @@ pub fn temporary(path: &Path) -> PathBuf {
 /// Those of the system and of `write`; the old version is then still there.
 pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     let temporary = temporary(path);
-    let written = File::create(&temporary).and_then(|mut file| {
+    let written = create(&temporary).and_then(|mut file| {
         let done = write(&mut file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -11,6 +11,7 @@ use holdfast_engine::host::Host;
 use holdfast_engine::time::UnixMillis;
 
 use super::Persist;
+use super::files;
 use super::journal::{self, LogFile, Manifest, OnFailure};
 use super::rdb::{self, Expired, ReadOptions};
 
@@ -62,7 +63,7 @@ impl Persist {
             return Ok(());
         }
         let location = self.location();
-        fs::create_dir_all(&location.dir).map_err(|error| {
+        files::create_dir(&location.dir).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", location.dir.display()))
         })?;
         self.claim(&location)?;
@@ -207,6 +208,9 @@ impl Persist {
         })?;
         for what in &loaded.lost {
             tracing::warn!("{} is loaded without {what}", path.display());
+        }
+        for what in &loaded.corrected {
+            tracing::warn!("{}: {what}: corrected", path.display());
         }
         let produced = loaded.aux.iter().find(|(name, _)| name == b"redis-ver");
         if let Some((_, version)) = produced {

@@ -4,10 +4,12 @@
 //! - [`journal`]: every change, in order, synced as `appendfsync` says.
 //! - [`save`] and [`rewrite`]: a snapshot to a file, and the journal begun anew from one.
 //! - [`load`]: what is read at the start. [`files`]: replacing a file whole or not at all.
+//! - [`claim`]: one process at a time in a directory.
 //!
 //! Here is what they share: which job runs, how the last one ended, how far loading is. Must know
 //! neither sessions nor sockets; `admin::persistence` has the commands and the timing.
 
+pub mod claim;
 pub mod files;
 pub mod journal;
 pub mod load;
@@ -27,6 +29,7 @@ use parking_lot::Mutex;
 
 use crate::config::Settings;
 use crate::config::settings::{FsyncPolicy, path};
+use claim::Claims;
 use journal::{Journal, Location, Names, Policy};
 
 /// What writes a snapshot; one at a time.
@@ -150,6 +153,8 @@ struct Held {
 #[derive(Debug)]
 pub struct Persist {
     settings: Arc<Settings>,
+    /// The directories that this process keeps state in.
+    pub claims: Arc<Claims>,
     /// The journal; off in memory mode.
     pub journal: Arc<Journal>,
     /// How far loading is.
@@ -167,9 +172,10 @@ pub struct Persist {
 impl Persist {
     /// Nothing saved and nothing recorded yet.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, started_unix_s: u64) -> Self {
+    pub fn new(settings: Arc<Settings>, claims: Claims, started_unix_s: u64) -> Self {
         Self {
             settings,
+            claims: Arc::new(claims),
             journal: Arc::default(),
             loading: Loading::default(),
             report: Mutex::new(Report {
@@ -204,6 +210,14 @@ impl Persist {
     #[must_use]
     pub fn report(&self) -> Report {
         self.report.lock().clone()
+    }
+
+    /// Claims the data directory, before a file is written there.
+    ///
+    /// # Errors
+    /// When another process holds it, by name.
+    pub fn claim_dir(&self) -> io::Result<()> {
+        self.claims.take(&self.settings.dir()).map(drop)
     }
 
     /// The RDB file.

@@ -17,7 +17,7 @@ use holdfast_engine::time::DbIndex;
 use super::journal::{Journal, LIMITS_MARK, Location, LogFile, Manifest, OnFailure};
 use super::rdb::Written;
 use super::save::Checksum;
-use super::{Held, Persist, files};
+use super::{Held, Persist, claim, files};
 
 /// How long the writer may take to go over to the next log, its disk being slow.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -102,7 +102,7 @@ impl Persist {
     /// Those of the disk; an earlier journal is then still there.
     pub fn write_journal(&self, engine: &Engine, host: &dyn Host) -> io::Result<Written> {
         let location = self.location();
-        fs::create_dir_all(&location.dir)?;
+        files::create_dir(&location.dir)?;
         self.claim(&location)?;
         let written = self.write_files(engine, host, &location);
         self.release();
@@ -147,7 +147,7 @@ impl Persist {
         on_failure: OnFailure,
     ) -> io::Result<Written> {
         let location = self.location();
-        fs::create_dir_all(&location.dir)?;
+        files::create_dir(&location.dir)?;
         self.claim(&location)?;
         // What an earlier journal left behind is not what follows this snapshot.
         let (old, number) = self.next_number(&location)?;
@@ -200,7 +200,7 @@ impl Persist {
         // One's own lock is in one's own way, too.
         let mut held = self.lock.lock();
         *held = None;
-        *held = Some(Held { location: location.clone(), _lock: files::lock(&location.dir)? });
+        *held = Some(Held { location: location.clone(), _lock: claim::lock_inner(&location.dir)? });
         Ok(())
     }
 }

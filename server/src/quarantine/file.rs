@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::persist::files;
+
 /// Its name.
 const NAME: &str = "holdfast-locks";
 const VERSION: &str = "holdfast-locks 1";
@@ -100,7 +102,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Option<State>> {
 /// The system's; then the file before still stands.
 pub(super) fn write(dir: &Path, state: State) -> io::Result<()> {
     let beside = dir.join(format!("{NAME}.tmp"));
-    let mut file = File::create(&beside)?;
+    let mut file = files::create(&beside)?;
     file.write_all(state.text().as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path(dir))?;

@@ -12,11 +12,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use file::{State, Stop};
 use holdfast_engine::CommandError;
 use holdfast_engine::host::{Grant, GrantKind};
+
+use crate::persist::claim::Claims;
 
 /// So many tokens are reserved at a time: at a million grants a second one write a second.
 const RESERVED_AHEAD: u64 = 1 << 20;
@@ -75,17 +77,27 @@ pub struct Quarantine {
     /// The longest grant of this window, see [`Quarantine::lower`].
     longest_ms: AtomicI64,
     writer: Mutex<Writer>,
+    /// Without it nothing is claimed: tests.
+    claims: OnceLock<Arc<Claims>>,
 }
 
 #[derive(Debug, Default)]
 struct Writer {
     dir: PathBuf,
+    /// Whether there was a file when the server started.
+    existed: bool,
     window_began_us: u64,
 }
 
 impl Quarantine {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a server that ran in `dir` granted native locks.
+    #[must_use]
+    pub fn was_used(dir: &Path) -> bool {
+        file::path(dir).exists()
     }
 
     /// Reads what the last run left in `dir` and begins a quarantine if one is due. Locks that were
@@ -114,6 +126,7 @@ impl Quarantine {
         {
             let mut writer = self.writer();
             writer.dir = dir.to_owned();
+            writer.existed = state.is_some();
             writer.window_began_us = now_us;
         }
         if left_ms > 0 {
@@ -126,6 +139,26 @@ impl Quarantine {
         self.tokens.store(tokens, Release);
         self.opened.store(true, Release);
         Ok((left_ms, tokens))
+    }
+
+    /// Has the data directory claimed by `claims` before anything is written there.
+    pub fn claim_with(&self, claims: Arc<Claims>) {
+        let _ = self.claims.set(claims);
+    }
+
+    /// Claims the data directory, for what is about to be written.
+    fn claim(&self, writer: &Writer) -> io::Result<()> {
+        let Some(claims) = self.claims.get() else { return Ok(()) };
+        if claims.take(&writer.dir)? && !writer.existed && file::path(&writer.dir).exists() {
+            // Its tokens and its locks are not known here.
+            claims.release(&writer.dir);
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another server has granted locks in this directory since this one started: \
+                 give each server a 'dir' of its own",
+            ));
+        }
+        Ok(())
     }
 
     /// How long grants are refused yet, ms, rounded up.
@@ -200,7 +233,9 @@ impl Quarantine {
     pub fn set_journaled(&self, journaled: bool) -> io::Result<()> {
         let writer = self.writer();
         let changed = self.journaled.swap(journaled, Release) != journaled;
-        if !changed || !self.opened.load(Acquire) || file::read(&writer.dir)?.is_none() {
+        let ours = self.claims.get().is_none_or(|claims| claims.holds(&writer.dir));
+        let opened = self.opened.load(Acquire) && ours;
+        if !changed || !opened || file::read(&writer.dir)?.is_none() {
             return Ok(());
         }
         let lifetime_ms = self.lifetime_ms.load(Acquire);
@@ -212,6 +247,7 @@ impl Quarantine {
 
     fn write(&self, writer: &Writer, state: State) -> io::Result<()> {
         let path = file::path(&writer.dir);
+        self.claim(writer).map_err(|error| told(&path, &error))?;
         file::write(&writer.dir, state).map_err(|error| told(&path, &error))?;
         self.lifetime_ms.store(state.lifetime_ms, Release);
         self.tokens.store(state.tokens, Release);
@@ -270,8 +306,9 @@ impl Quarantine {
     /// to wait for, and the last token. Nothing if no lock was ever granted.
     pub fn close(&self, left_ms: i64, token: u64, now_us: u64) {
         let writer = self.writer();
-        if !self.opened.load(Acquire) || file::read(&writer.dir).is_ok_and(|state| state.is_none())
-        {
+        let ours = self.claims.get().is_none_or(|claims| claims.holds(&writer.dir));
+        let granted = || !file::read(&writer.dir).is_ok_and(|state| state.is_none());
+        if !self.opened.load(Acquire) || !ours || !granted() {
             return;
         }
         // Locks of an earlier run may have longer than those of this one.

@@ -71,6 +71,16 @@ impl Batch {
         self.spans[from..self.ends[index]].iter().map(move |span| self.bytes(*span, buf))
     }
 
+    /// The longest argument of command `index`: which it is, and where in the buffer it lies;
+    /// `None` if it does not lie there.
+    #[must_use]
+    pub fn longest(&self, index: usize) -> Option<(usize, std::ops::Range<usize>)> {
+        let from = if index == 0 { 0 } else { self.ends[index - 1] };
+        let spans = self.spans[from..self.ends[index]].iter().enumerate();
+        let (nth, span) = spans.max_by_key(|(_, span)| span.len)?;
+        (span.start & UNQUOTED == 0).then_some((nth, span.start..span.start + span.len))
+    }
+
     /// All commands as slices of byte slices; `room` lends the memory, see [`ArgRoom`].
     ///
     /// # Panics

@@ -89,6 +89,30 @@ impl Output {
         self.written = 0;
     }
 
+    /// Forgets what waits behind the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
+        if len >= self.queue_len {
+            self.tail.truncate(self.written + len - self.queue_len);
+            return;
+        }
+        self.tail.clear();
+        self.written = 0;
+        while let Some(last) = self.queue.pop_back() {
+            self.queue_len -= last.len();
+            if self.queue_len <= len {
+                let kept = last.slice(..len - self.queue_len);
+                self.queue_len = len;
+                if !kept.is_empty() {
+                    self.queue.push_back(kept);
+                }
+                return;
+            }
+        }
+    }
+
     /// Forgets everything that waits.
     pub fn clear(&mut self) {
         self.queue.clear();
@@ -187,6 +211,39 @@ mod tests {
         let all = drain(&mut output);
         assert!(all.starts_with(b"headxx") && all.ends_with(b"xxtail"));
         assert!(output.is_empty());
+    }
+
+    #[test]
+    fn what_waits_behind_a_length_can_be_forgotten() {
+        let long = Bytes::from(vec![b'x'; SHARED_LEN_MIN]);
+        for sent in [0, 2] {
+            let filled = || {
+                let mut output = Output::new();
+                output.push_copy(b"head");
+                output.push(&long);
+                output.push_copy(b"mid");
+                output.push(&long);
+                output.push_copy(b"tail");
+                output.advance(sent);
+                output
+            };
+            let whole = drain(&mut filled());
+            for len in [0, 1, 2, 3, 4, 100, SHARED_LEN_MIN, SHARED_LEN_MIN + 5, whole.len() - 2] {
+                let mut output = filled();
+                output.truncate(len);
+                assert_eq!(output.len(), len);
+                output.push_copy(b"new");
+                assert_eq!(drain(&mut output), [&whole[..len], b"new"].concat(), "{len}");
+            }
+            let mut output = filled();
+            output.truncate(whole.len() + 1);
+            assert_eq!(drain(&mut output), whole);
+        }
+        let mut output = Output::new();
+        output.push_copy(b"only a tail");
+        output.advance(5);
+        output.truncate(1);
+        assert_eq!(drain(&mut output), b"a");
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub mod value;
 
 pub use crc64::crc64;
 pub use sink::Sink;
-pub use source::{DumpError, Source};
+pub use source::{DumpError, Source, Writer};
 pub use value::{Decoded, Fit, Form, decode, encode};
 
 /// The version of RDB that is written: the newest that redis-server 7.0 reads.
 pub const RDB_VERSION_WRITTEN: u16 = 10;
-/// The newest version of RDB that is read: Redis 7.4's, which added expiries of fields.
+/// The newest version of a DUMP payload that is read: Redis 7.4's, which added expiries of fields.
 pub const RDB_VERSION_MAX: u16 = 12;
 /// The version of a DUMP payload that holds expiries of fields.
 const RDB_VERSION_FIELD_EXPIRY: u16 = 12;

@@ -17,6 +17,10 @@ use crate::value::lock::{Lock, codec};
 
 /// RDB's marks before something other than a value. Persisted: never to be renumbered.
 pub mod opcode {
+    /// Redis 8.4: metadata that modules keep beside the next key. Valkey 9: a slot that is moving in.
+    pub const KEY_META_OR_SLOT_IMPORT: u8 = 243;
+    /// In cluster mode, of Redis 7.4: a slot, how many keys it has and how many of them expire.
+    pub const SLOT_INFO: u8 = 244;
     /// Functions of Redis 7.
     pub const FUNCTION2: u8 = 245;
     /// Functions of a preview of Redis 7.

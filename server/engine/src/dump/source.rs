@@ -17,6 +17,10 @@ pub enum DumpError {
     Damaged(&'static str),
     /// It holds what this server does not have.
     Unsupported(&'static str),
+    /// It holds a value of a type that is not known here.
+    UnknownType(u8),
+    /// It holds a mark between values that is not known here.
+    UnknownMark(u8),
 }
 
 impl std::fmt::Display for DumpError {
@@ -26,6 +30,16 @@ impl std::fmt::Display for DumpError {
             Self::Empty => f.write_str("it holds an empty collection"),
             Self::Io(error) => write!(f, "it could not be read: {error}"),
             Self::Damaged(what) => write!(f, "it is damaged: {what}"),
+            Self::UnknownType(number) => write!(
+                f,
+                "it holds a value of type {number}, which is unknown here: a newer server wrote it, or \
+                 it is damaged"
+            ),
+            Self::UnknownMark(number) => write!(
+                f,
+                "it holds the mark {number}, which is unknown here: a newer server wrote it, or it is \
+                 damaged"
+            ),
             Self::Unsupported(what) => write!(f, "it holds {what}, which this server has not"),
         }
     }
@@ -58,12 +72,45 @@ const ENCODED_LZF: u8 = 3;
 #[derive(Debug)]
 pub struct Source<R> {
     inner: R,
+    writer: Writer,
+    corrected: Vec<String>,
+}
+
+/// Whose numbers of types and marks are read: Redis and Valkey gave the same ones to different
+/// things after Redis 7.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writer {
+    /// Redis, and Holdfast, which writes no types that are in dispute.
+    #[default]
+    Redis,
+    /// Valkey.
+    Valkey,
 }
 
 impl<R: Read> Source<R> {
     /// A source of what `inner` gives; it should be buffered.
     pub fn new(inner: R) -> Self {
-        Self { inner }
+        Self { inner, writer: Writer::default(), corrected: Vec::new() }
+    }
+
+    /// Who wrote what is read; Redis until something else is said.
+    pub fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// Says who wrote what is read.
+    pub fn set_writer(&mut self, writer: Writer) {
+        self.writer = writer;
+    }
+
+    /// Notes that the value that is read said something of itself that was put right.
+    pub(super) fn correct(&mut self, what: String) {
+        self.corrected.push(what);
+    }
+
+    /// What was put right since the last call.
+    pub fn take_corrected(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.corrected)
     }
 
     /// What it reads from.

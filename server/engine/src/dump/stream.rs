@@ -17,7 +17,6 @@ use crate::value::stream::group::Group;
 use crate::value::stream::{Entries, Stream, StreamId};
 
 const BAD_BLOCK: DumpError = DumpError::Damaged("a block of a stream is not valid");
-const BAD_COUNTS: DumpError = DumpError::Damaged("what a stream tells of its entries is not true");
 const BAD_GROUP: DumpError = DumpError::Damaged("a group of a stream is not valid");
 /// The count of entries a group has read, where it is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -79,8 +78,17 @@ pub(super) fn decode<R: Read>(kind: u8, source: &mut Source<R>) -> Result<Stream
         let first: [u8; 16] = source.string()?.try_into().map_err(|_| BAD_BLOCK)?;
         let first = StreamId::from_bytes(first);
         let listpack = source.string()?;
-        let block = Block::from_untrusted(first, &compact::listpack(&listpack)?);
-        blocks.push((first, block.ok_or(BAD_BLOCK)?));
+        let elements = compact::listpack(&listpack)?;
+        let block = Block::from_untrusted(first, &elements).ok_or(BAD_BLOCK)?;
+        let told = elements.first().and_then(|told| told.integer());
+        if told != i64::try_from(block.live()).ok() {
+            source.correct(format!(
+                "a block of a stream says that it has {} entries, and it has {}",
+                told.unwrap_or(0),
+                block.live()
+            ));
+        }
+        blocks.push((first, block));
     }
     let len = source.length()?;
     let last_id = read_id(source)?;
@@ -88,10 +96,26 @@ pub(super) fn decode<R: Read>(kind: u8, source: &mut Source<R>) -> Result<Stream
         kind::STREAM => None,
         _ => Some((read_id(source)?, read_id(source)?, source.length()?)),
     };
-    let (_, max_deleted_id, added) = counts.unwrap_or((StreamId::MIN, StreamId::MIN, len));
-    let entries = Entries::from_blocks(blocks, last_id, max_deleted_id, added).ok_or(BAD_COUNTS)?;
+    let (_, max_deleted_id, added) = counts.unwrap_or((StreamId::MIN, StreamId::MIN, 0));
+    let entries = Entries::from_blocks(blocks, last_id, max_deleted_id, added).ok_or(BAD_BLOCK)?;
+    // Redis before 7 could miscount, and takes what it reads for granted. What can be counted is.
     if entries.len() != len {
-        return Err(BAD_COUNTS);
+        source.correct(format!(
+            "a stream says that it has {len} entries, and it has {}",
+            entries.len()
+        ));
+    }
+    if entries.last_id != last_id {
+        source.correct(format!(
+            "a stream says that its last id is {last_id}, and it has one of {}",
+            entries.last_id
+        ));
+    }
+    if counts.is_some() && entries.added != added {
+        source.correct(format!(
+            "a stream says that {added} entries were added, and it has {}",
+            entries.len()
+        ));
     }
     let mut stream = Stream { entries, ..Stream::default() };
     for _ in 0..source.length()? {
@@ -139,12 +163,30 @@ fn read_group<R: Read>(
         }
         for _ in 0..source.length()? {
             let id = StreamId::from_bytes(source.array()?);
-            // Taken out: what belongs to two consumers is damaged.
-            let (delivered_at, deliveries) = pending.remove(&id).ok_or(BAD_GROUP)?;
+            let (delivered_at, deliveries) = match pending.remove(&id) {
+                Some(delivered) => delivered,
+                // As in Redis, the consumer that comes last has it.
+                None => match group.pending().get(&id) {
+                    Some(told) => {
+                        let delivered = (told.delivered_at, told.deliveries);
+                        source.correct(format!(
+                            "a group of a stream says that two consumers have {id} pending"
+                        ));
+                        delivered
+                    }
+                    None => return Err(BAD_GROUP),
+                },
+            };
             group.assign(id, &name, delivered_at, deliveries);
         }
     }
-    if pending.is_empty() { Ok(group) } else { Err(BAD_GROUP) }
+    if !pending.is_empty() {
+        source.correct(format!(
+            "a group of a stream has {} pending entries of no consumer, which are left out",
+            pending.len()
+        ));
+    }
+    Ok(group)
 }
 
 /// When each consumer was last given anything, in order: ms, -1 for never; `None` if a file tells

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::compact::{self, ListpackWriter};
 use super::sink::Sink;
-use super::source::{DumpError, Source, score_of_text};
+use super::source::{DumpError, Source, Writer, score_of_text};
 use crate::limits::Limits;
 use crate::raw::{Record, StringValue, Value};
 use crate::time::UnixMillis;
@@ -58,6 +58,10 @@ pub mod kind {
     pub const SET_LISTPACK: u8 = 20;
     /// A stream of Redis 7.2.
     pub const STREAM_3: u8 = 21;
+    /// A hash with expiring fields, of previews of Redis 7.4; and of Valkey 9, in another form.
+    pub const HASH_METADATA_PRE_GA: u8 = 22;
+    /// A small hash with expiring fields, of previews of Redis 7.4.
+    pub const HASH_LISTPACK_EX_PRE_GA: u8 = 23;
     /// A hash with expiring fields, of Redis 7.4.
     pub const HASH_METADATA: u8 = 24;
     /// A small hash with expiring fields, of Redis 7.4.
@@ -299,6 +303,26 @@ fn encode_list(list: &List, sink: &mut Sink) {
     }
 }
 
+/// Whether [`decode`] knows a type, if only by name. What follows one that it does not know cannot
+/// be told from damage.
+///
+/// # Errors
+/// When it does not.
+pub fn known(kind: u8, writer: Writer) -> Result<(), DumpError> {
+    /// Marks are numbered from the end; types have not come near them.
+    const MARKS_FROM: u8 = 224;
+    let newest = match writer {
+        Writer::Redis => kind::HASH_LISTPACK_EX,
+        Writer::Valkey => kind::HASH_METADATA_PRE_GA,
+    };
+    match kind {
+        8 => Err(DumpError::UnknownType(kind)),
+        _ if kind <= newest => Ok(()),
+        MARKS_FROM.. => Err(DumpError::UnknownMark(kind)),
+        _ => Err(DumpError::UnknownType(kind)),
+    }
+}
+
 /// Reads a value of an RDB type.
 ///
 /// # Errors
@@ -327,14 +351,17 @@ pub fn decode<R: Read>(
         kind::HASH | kind::HASH_ZIPMAP | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
             Object::Hash(hash(kind, source, fit)?)
         }
-        kind::HASH_METADATA | kind::HASH_LISTPACK_EX => {
+        kind::HASH_METADATA_PRE_GA if source.writer() == Writer::Valkey => {
+            Object::Hash(valkey_hash(source, fit)?)
+        }
+        kind::HASH_METADATA_PRE_GA..=kind::HASH_LISTPACK_EX => {
             Object::Hash(hash_with_expiries(kind, source, fit)?)
         }
         kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
             Object::Stream(Box::new(super::stream::decode(kind, source)?))
         }
         6 | 7 => return Err(DumpError::Unsupported("a value of a module")),
-        _ => return Err(DumpError::Damaged("an unknown type of value")),
+        _ => return Err(DumpError::UnknownType(kind)),
     };
     Ok(Decoded::Object(object))
 }
@@ -610,17 +637,20 @@ fn hash<R: Read>(kind: u8, source: &mut Source<R>, fit: Fit<'_>) -> Result<Hash,
     maker.finish()
 }
 
+const BAD_EXPIRY: DumpError = DumpError::Damaged("an expiry of a field is out of range");
+
 /// A hash of Redis 7.4: the earliest expiry, then fields with their distance from it plus one.
 fn hash_with_expiries<R: Read>(
     kind: u8,
     source: &mut Source<R>,
     fit: Fit<'_>,
 ) -> Result<Hash, DumpError> {
-    const BAD: DumpError = DumpError::Damaged("an expiry of a field is out of range");
-    let earliest = i64::from_le_bytes(source.array()?);
+    let pre_ga = matches!(kind, kind::HASH_METADATA_PRE_GA | kind::HASH_LISTPACK_EX_PRE_GA);
+    // A preview told the fields' times themselves: their distance from 0, without the one more.
+    let earliest = if pre_ga { 1 } else { i64::from_le_bytes(source.array()?) };
     let mut expiries: Vec<(Vec<u8>, UnixMillis)> = Vec::new();
     let mut made;
-    if kind == kind::HASH_METADATA {
+    if matches!(kind, kind::HASH_METADATA | kind::HASH_METADATA_PRE_GA) {
         let count = source.length()?;
         made = HashMaker::new(false, count, fit);
         for _ in 0..count {
@@ -629,7 +659,7 @@ fn hash_with_expiries<R: Read>(
             made.add(&field, &value)?;
             if distance > 0 {
                 let at = i64::try_from(distance - 1).ok().and_then(|ms| earliest.checked_add(ms));
-                expiries.push((field, UnixMillis(at.ok_or(BAD)?)));
+                expiries.push((field, UnixMillis(at.ok_or(BAD_EXPIRY)?)));
             }
         }
     } else {
@@ -641,7 +671,7 @@ fn hash_with_expiries<R: Read>(
         made = HashMaker::new(true, triplets.len() as u64, fit);
         for [field, value, at] in triplets {
             made.add(&field.to_vec(), &value.to_vec())?;
-            match at.integer().ok_or(BAD)? {
+            match at.integer().ok_or(BAD_EXPIRY)? {
                 0 => {}
                 at => expiries.push((field.to_vec(), UnixMillis(at))),
             }
@@ -650,8 +680,29 @@ fn hash_with_expiries<R: Read>(
     let mut hash = made.finish()?;
     for (field, at) in expiries {
         if at.0 < 0 {
-            return Err(BAD);
+            return Err(BAD_EXPIRY);
         }
+        hash.set_field_expiry(&field, Some(at));
+    }
+    Ok(hash)
+}
+
+/// A hash of Valkey 9: fields, values, and when each expires, -1 for never.
+fn valkey_hash<R: Read>(source: &mut Source<R>, fit: Fit<'_>) -> Result<Hash, DumpError> {
+    let count = source.length()?;
+    let mut made = HashMaker::new(false, count, fit);
+    let mut expiries = Vec::new();
+    for _ in 0..count {
+        let (field, value) = (source.string()?, source.string()?);
+        made.add(&field, &value)?;
+        match i64::from_le_bytes(source.array()?) {
+            -1 => {}
+            at if at < 0 => return Err(BAD_EXPIRY),
+            at => expiries.push((field, UnixMillis(at))),
+        }
+    }
+    let mut hash = made.finish()?;
+    for (field, at) in expiries {
         hash.set_field_expiry(&field, Some(at));
     }
     Ok(hash)

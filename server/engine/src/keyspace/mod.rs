@@ -6,6 +6,7 @@
 //! stands a `Side` with what belongs to the shard but not to a key: the order of expiries,
 //! deletion marks and a scan's index. It is only touched while the shard is locked.
 
+mod deadlines;
 mod evict;
 mod expiry;
 mod libraries;
@@ -18,7 +19,7 @@ mod snapshot;
 mod view;
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use dashmap::DashMap;
@@ -59,6 +60,8 @@ pub struct Keyspace {
     creating: Mutex<()>,
     /// See [`hooks`]: 0 while nothing is persisted, so that commands pay one look.
     hooks: AtomicU8,
+    /// No command runs at an earlier time, see [`Keyspace::step_time`].
+    not_before_ms: AtomicI64,
     snapshotting: AtomicBool,
     orphans: Mutex<Vec<snapshot::Orphan>>,
     libraries: RwLock<Arc<Libraries>>,
@@ -104,6 +107,7 @@ impl Keyspace {
             shared: SharedSeed::from_u64(seed),
             creating: Mutex::new(()),
             hooks: AtomicU8::new(0),
+            not_before_ms: AtomicI64::new(i64::MIN),
             snapshotting: AtomicBool::new(false),
             orphans: Mutex::default(),
             libraries: RwLock::default(),

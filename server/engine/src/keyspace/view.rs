@@ -92,6 +92,7 @@ impl<'k> View<'k> {
         host: &'k dyn Host,
     ) -> Result<Self, CommandError> {
         let held = keyspace.lock(plan, mode, host)?;
+        let context = keyspace.in_time(context);
         Ok(Self {
             hooks: keyspace.hooks_for(mode),
             changes: Changes::default(),

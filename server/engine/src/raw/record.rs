@@ -9,7 +9,6 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::time::UnixMillis;
@@ -114,7 +113,7 @@ impl Record {
         if bytes.len() <= INLINE_VALUE_LEN_MAX {
             Self::with_parts(key, KIND_STRING, flags, bytes, expires_at)
         } else {
-            Self::object(key, Object::String(Arc::new(bytes.to_vec())), expires_at)
+            Self::object(key, Object::String(crate::value::offered::kept(bytes)), expires_at)
         }
     }
 

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod long_double;
 pub(crate) mod members;
 pub mod number;
+pub mod offered;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;

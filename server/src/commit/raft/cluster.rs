@@ -1,7 +1,7 @@
 //! What operators do to a cluster: found, join, remove, hand over, look.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::transport::handshake::{Hello, Purpose};
 use super::transport::message as msg;
 use super::types::{Group, Member, NodeId};
 use super::wire::{self, Malformed, Reader};
+use crate::persist::files;
 
 /// A joining node catches up within this, or is told that it takes longer.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -262,8 +263,10 @@ impl RaftNode {
         }
         if seed != self.options.seed {
             let identity = self.options.dir.join("seed");
-            std::fs::create_dir_all(dir).map_err(failed)?;
-            std::fs::write(&identity, format!("{seed}\n")).map_err(failed)?;
+            files::create_dir(dir).map_err(failed)?;
+            files::create(&identity)
+                .and_then(|mut file| writeln!(file, "{seed}"))
+                .map_err(failed)?;
             return Err(refused(
                 "this node has taken over the cluster's hash seed: restart it and let it join again",
             ));

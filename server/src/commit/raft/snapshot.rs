@@ -22,6 +22,7 @@ use super::shared::Shared;
 use super::surroundings::Surroundings;
 use super::types::{Leader, Member, NodeId, SnapshotMeta, Types};
 use super::wire::{self, Malformed, Reader};
+use crate::persist::files;
 
 const MAGIC: &[u8; 8] = b"HFSNAP\x00\x01";
 const TRAILER_LEN: u64 = 4;
@@ -204,7 +205,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn open(dir: &Path) -> io::Result<Arc<Self>> {
-        fs::create_dir_all(dir)?;
+        files::create_dir(dir)?;
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "part") {
@@ -217,7 +218,7 @@ impl Store {
     /// As [`Store::open`], but snapshots are written at once, by whoever asks for them.
     #[cfg(test)]
     pub(super) fn open_single_threaded(dir: &Path) -> io::Result<Arc<Self>> {
-        fs::create_dir_all(dir)?;
+        files::create_dir(dir)?;
         Ok(Arc::new(Self { dir: dir.to_owned(), beside: false }))
     }
 
@@ -291,7 +292,7 @@ impl Store {
         path: &Path,
         at_cut: impl FnOnce(),
     ) -> io::Result<()> {
-        let file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let file = BufWriter::with_capacity(1 << 20, files::create(path)?);
         let mut out = Summing { inner: file, hasher: crc32fast::Hasher::new() };
         let mut bytes = Vec::new();
         put_position(&mut bytes, position);

@@ -42,7 +42,7 @@ impl LogFile {
     /// Those of the system.
     pub fn create(location: &Location, number: u64) -> io::Result<Self> {
         let path = location.dir.join(location.names.log(number));
-        let mut file = File::create(&path)?;
+        let mut file = files::create(&path)?;
         file.write_all(&file_header(number))?;
         file.sync_all()?;
         files::sync_dir(&location.dir)?;

@@ -8,22 +8,43 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::frame::{Fault, FrameReader};
 use super::{Location, Manifest};
-use crate::persist::files;
+use crate::persist::{claim, files, rdb};
 
 /// Cuts the journal at its first damage; returns what was done, in lines.
 ///
 /// # Errors
 /// When there is no journal, its manifest or its base is damaged, or the disk fails.
 pub fn repair(location: &Location) -> io::Result<Vec<String>> {
-    let Some(mut manifest) = Manifest::read(&location.dir, &location.names)? else {
+    let none = || {
         let path = location.dir.join(location.names.manifest());
-        return Err(io::Error::new(
+        io::Error::new(
             io::ErrorKind::NotFound,
             format!("there is no journal: {} does not exist", path.display()),
-        ));
+        )
     };
-    let _lock = files::lock(&location.dir)?;
+    if !location.dir.join(location.names.manifest()).exists() {
+        return Err(none());
+    }
+    // Before the manifest is read: a server that runs writes it, too.
+    let _lock = claim::lock_inner(&location.dir)?;
+    let mut manifest = Manifest::read(&location.dir, &location.names)?.ok_or_else(none)?;
     let mut told = Vec::new();
+    if let Some(number) = manifest.base {
+        let path = location.dir.join(location.names.base(number));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if let Some(reason) = rdb::verify(&path).map_err(named)? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{}, which it begins with, is damaged: {reason}. What follows says nothing \
+                     without it: restore it from a backup. Nothing was changed",
+                    path.display()
+                ),
+            ));
+        }
+        told.push(format!("{} is good", path.display()));
+    }
     let logs = manifest.logs.clone();
     for (nth, number) in logs.iter().enumerate() {
         let path = location.dir.join(location.names.log(*number));
@@ -45,7 +66,7 @@ pub fn repair(location: &Location) -> io::Result<Vec<String>> {
         let kept = path.with_extension(format!("log.cut-at-{good}"));
         let mut file = File::options().read(true).write(true).open(&path)?;
         file.seek(SeekFrom::Start(good))?;
-        io::copy(&mut file, &mut File::create(&kept)?)?;
+        io::copy(&mut file, &mut files::create(&kept)?)?;
         File::open(&kept)?.sync_all()?;
         file.set_len(good)?;
         file.sync_all()?;

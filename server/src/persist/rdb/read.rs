@@ -7,7 +7,8 @@ use holdfast_engine::dump::record::{
     AUX_ACTIVE_TIMES, AUX_FIELD_EXPIRIES, AUX_KEYS, AUX_LOCK, Beside, complete, opcode, read_lock,
     skip_module_data,
 };
-use holdfast_engine::dump::{DumpError, Fit, RDB_VERSION_MAX, Source, crc64, decode};
+use holdfast_engine::dump::value::known;
+use holdfast_engine::dump::{DumpError, Fit, Source, Writer, crc64, decode};
 use holdfast_engine::host::Alone;
 use holdfast_engine::keyspace::{Keyspace, Marks};
 use holdfast_engine::raw::Record;
@@ -46,6 +47,8 @@ pub struct Loaded {
     pub aux: Vec<(Vec<u8>, Vec<u8>)>,
     /// What could not be taken over, in words.
     pub lost: Vec<String>,
+    /// What values said wrongly of themselves, in words.
+    pub corrected: Vec<String>,
     /// Whether it was written by a keyspace that places keys as this one does, marks included.
     pub placed_alike: bool,
 }
@@ -230,6 +233,13 @@ impl<R: Read> Reader<'_, R> {
                     let name = module_name(module);
                     self.lose(&format!("data of the module '{name}', which is not here"));
                 }
+                opcode::SLOT_INFO => {
+                    // How many keys a slot has: room to make, in Redis.
+                    for _ in 0..3 {
+                        self.source.length()?;
+                    }
+                }
+                opcode::KEY_META_OR_SLOT_IMPORT => self.skip_mark_243()?,
                 kind => {
                     self.read_key(kind, expires_at.take(), aside.take())?;
                     if self.loaded.keys.is_multiple_of(KEYS_PER_TELL) {
@@ -253,6 +263,31 @@ impl<R: Read> Reader<'_, R> {
         Ok(())
     }
 
+    /// Reads over what two servers mean by the same mark.
+    fn skip_mark_243(&mut self) -> Result<(), Failure> {
+        let count = match self.source.writer() {
+            Writer::Redis => {
+                let count = self.source.length()?;
+                for _ in 0..count {
+                    self.source.array::<4>()?;
+                    skip_module_data(&mut self.source)?;
+                }
+                self.lose("metadata that a module, which is not here, kept beside a key");
+                return Ok(());
+            }
+            Writer::Valkey => {
+                self.source.string()?;
+                self.source.length()?
+            }
+        };
+        for _ in 0..count {
+            self.source.length()?;
+            self.source.length()?;
+        }
+        self.lose("the state of slots that were being moved to the node that wrote it");
+        Ok(())
+    }
+
     /// Takes over a library; its code runs, so that it tells which functions it has.
     fn read_library(&mut self, code: &[u8]) -> Result<(), Failure> {
         let collision = if self.options.merge { Collision::Replaces } else { Collision::Refused };
@@ -268,17 +303,27 @@ impl<R: Read> Reader<'_, R> {
     }
 
     fn header(&mut self) -> Result<u16, Failure> {
+        /// Valkey left the versions below to Redis.
+        const VALKEY_FROM: u16 = 80;
         let header: [u8; 9] = self.source.array()?;
-        let (magic, digits) = header.split_at(MAGIC.len());
-        if magic != MAGIC {
-            return Err(Failure::Told("it does not begin with REDIS: no RDB file".to_owned()));
-        }
-        let version =
-            std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u16>().ok());
-        match version {
-            Some(version @ 1..=RDB_VERSION_MAX) => Ok(version),
-            _ => Err(Failure::Told(format!(
-                "its version is {}, and versions 1 to {RDB_VERSION_MAX} are read here",
+        let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u16>().ok();
+        let (digits, versions, writer) = match (header.strip_prefix(MAGIC), &header) {
+            (Some(digits), _) => (digits, 1..=VALKEY_FROM - 1, Writer::Redis),
+            (None, [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..]) => {
+                (&digits[..], VALKEY_FROM..=999, Writer::Valkey)
+            }
+            _ => {
+                return Err(Failure::Told(
+                    "it begins with neither REDIS nor VALKEY: no RDB file".to_owned(),
+                ));
+            }
+        };
+        self.source.set_writer(writer);
+        // What a later version added is told by the numbers of its types and marks.
+        match number(digits).filter(|version| versions.contains(version)) {
+            Some(version) => Ok(version),
+            None => Err(Failure::Told(format!(
+                "its version is {}, which is unknown here",
                 digits.escape_ascii()
             ))),
         }
@@ -320,7 +365,12 @@ impl<R: Read> Reader<'_, R> {
                     .restore(&value)
                     .ok_or(DumpError::Damaged("the field holdfast-locks is not valid"))?;
             }
-            _ => self.loaded.aux.push((name, value)),
+            _ => {
+                if name == b"valkey-ver" {
+                    self.source.set_writer(Writer::Valkey);
+                }
+                self.loaded.aux.push((name, value));
+            }
         }
         Ok(())
     }
@@ -331,6 +381,9 @@ impl<R: Read> Reader<'_, R> {
         expires_at: Option<UnixMillis>,
         aside: Option<(Vec<u8>, Vec<u8>)>,
     ) -> Result<(), Failure> {
+        /// What is told of one file is limited; a file may hold any number of it.
+        const LISTED_MAX: usize = 1000;
+        known(kind, self.source.writer())?;
         let key = self.key.insert(self.source.string()?);
         let fit = match self.beside.next_form() {
             Some(form) => Fit::As(form),
@@ -346,6 +399,11 @@ impl<R: Read> Reader<'_, R> {
             }
             Err(error) => return Err(error.into()),
         };
+        for what in self.source.take_corrected() {
+            if self.loaded.corrected.len() < LISTED_MAX {
+                self.loaded.corrected.push(format!("the key '{}': {what}", key.escape_ascii()));
+            }
+        }
         if let Some((name, told)) = aside {
             complete(&mut value, (&name, &told))?;
         }

@@ -69,7 +69,7 @@ pub struct Entries {
 
 impl Entries {
     /// Entries with their counts, as files have them; `None` if a block begins before the one in
-    /// front of it ends, or an id is greater than the last.
+    /// front of it ends. Counts and the last id are raised to what the entries need.
     #[must_use]
     pub fn from_blocks(
         blocks: impl IntoIterator<Item = (StreamId, Block)>,
@@ -89,9 +89,8 @@ impl Entries {
                 made.blocks.insert(first, block);
             }
         }
-        if before.is_some_and(|before| before > last_id) {
-            return None;
-        }
+        made.last_id = before.map_or(last_id, |before| last_id.max(before));
+        made.added = added.max(made.len);
         made.find_first();
         Some(made)
     }

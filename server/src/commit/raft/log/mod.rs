@@ -18,7 +18,7 @@ mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
@@ -35,6 +35,7 @@ use writer::{Order, Writer};
 
 use super::types::{Entry, LogId, Types, Vote};
 use super::wire::{self, Reader};
+use crate::persist::files;
 
 /// Entries are kept in memory up to about so many bytes.
 const CACHE_LEN_MAX: usize = 64 << 20;
@@ -178,7 +179,7 @@ impl LogStore {
     /// When the disk refuses, or the log is not whole.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
         let io = |error| LogError::Io(dir.to_owned(), error);
-        std::fs::create_dir_all(dir).map_err(io)?;
+        files::create_dir(dir).map_err(io)?;
         let mut found = recover::recover(dir)?;
         if let Some(torn) = found.torn.take() {
             tracing::warn!("dropped from the Raft log: {torn}");
@@ -199,7 +200,7 @@ impl LogStore {
                 (found.next_frame, file, record::SEGMENT_HEADER_LEN as u64)
             }
         };
-        let tail = OpenOptions::new()
+        let tail = files::private()
             .write(true)
             .create(true)
             .truncate(false)

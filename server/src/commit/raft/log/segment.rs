@@ -1,12 +1,13 @@
 //! The files of the log: naming, making ready, listing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use super::record::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC};
+use crate::persist::files;
 
 /// A segment is closed once it is longer.
 pub(super) const SEGMENT_LEN: u64 = 64 << 20;
@@ -45,7 +46,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+    files::private().read(true).write(true).create(true).truncate(true).open(path)
 }
 
 /// Makes room for `len` bytes, so that writing changes no length and cannot find the disk full.

@@ -175,7 +175,7 @@ async fn snapshot(running: &Running, mut connection: Connection, from: u64) -> i
     let index = announced.meta.last_log_id.map_or(0, |id| id.index);
     let name = format!("receive-{index}-{}-{:08x}", announced.len, announced.sum);
     let path = running.snapshots.part(&name);
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    let file = crate::persist::files::private().create(true).append(true).open(&path)?;
     let mut have = file.metadata()?.len();
     if have > announced.len {
         file.set_len(0)?;
