@@ -49,6 +49,8 @@ const DIFFERENT_IN_A_CLUSTER: &[(&str, &str, &str)] = &[
     ("dump", "GET key:2", "not populated"),
     ("dump", "GET many:1", "not populated"),
     ("server", "INFO", "cluster_enabled is 1"),
+    ("server", "ROLE", "the offset is the log's, and a follower is a slave"),
+    ("connection", "HELLO", "the mode is cluster, and a follower's role replica"),
     ("server", "WAIT 0", "one of two members follows"),
     ("server", "WAIT 1 20", "one of two members follows"),
     ("server", "SAVE", "the log keeps the data set"),

@@ -41,11 +41,12 @@ fn raft_of<'a>(call: &'a Call<'_>) -> Result<&'a RaftNode, CommandError> {
     call.node.raft().map(|raft| &**raft).ok_or(DISABLED)
 }
 
-/// Leader first; nothing without one.
+/// Leader first. While one is elected that is the last one: clients that found no slots at all would
+/// give up.
 fn in_order(status: &Status) -> Vec<&MemberStatus> {
-    let Some((leader, _)) = &status.leader else { return Vec::new() };
+    let Some(leader) = status.last_leader else { return Vec::new() };
     let (mut first, rest): (Vec<_>, Vec<_>) =
-        status.members.iter().partition(|member| member.id == *leader);
+        status.members.iter().partition(|member| member.id == leader);
     first.extend(rest.into_iter().filter(|member| member.voter));
     first
 }
@@ -122,7 +123,7 @@ fn nodes(call: &mut Call<'_>) -> Answer {
     };
     call.session.moves = true;
     let mut text = String::new();
-    let leader = status.leader.as_ref().map(|leader| leader.0);
+    let leader = status.last_leader;
     for member in &status.members {
         let leads = leader == Some(member.id);
         let (_, raft_port) = host_port(&member.member.raft_addr);

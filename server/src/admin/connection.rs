@@ -4,6 +4,7 @@ use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::{CommandError, Reply};
 
 use crate::config::REDIS_VERSION;
+use crate::node::Node;
 use crate::resp::Protocol;
 use crate::route::rows::selected_db;
 use crate::route::{Answer, Call, ServerCommand, rights};
@@ -110,11 +111,16 @@ fn hello(call: &mut Call<'_>) -> Answer {
         pair("version", Reply::bulk(REDIS_VERSION.as_bytes())),
         pair("proto", Reply::Integer(version)),
         pair("id", Reply::Integer(call.session.client.id as i64)),
-        pair("mode", Reply::bulk(b"standalone")),
-        pair("role", Reply::bulk(b"master")),
+        pair("mode", Reply::bulk(super::server::mode(call.node).as_bytes())),
+        pair("role", Reply::bulk(if follows(call.node) { b"replica" } else { b"master" })),
         pair("modules", Reply::Array(Vec::new())),
     ])
     .into()
+}
+
+/// Whether this node is a member of a cluster that another leads.
+fn follows(node: &Node) -> bool {
+    node.raft().is_some_and(|raft| raft.running().is_some() && !raft.leads())
 }
 
 fn set_protocol(session: &mut Session, protocol: Protocol) {

@@ -92,7 +92,7 @@ fn server(node: &Node, out: &mut String) {
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
         "redis_build_id": "0",
-        "redis_mode": "standalone",
+        "redis_mode": super::server::mode(node),
         "os": format_args!("{} {} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
         "arch_bits": usize::BITS,
         "monotonic_clock": "CLOCK_BOOTTIME, slewed",

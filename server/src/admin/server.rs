@@ -6,11 +6,47 @@ use holdfast_engine::command::{Command, Flags, Group};
 use holdfast_engine::value::integer_text;
 use holdfast_engine::{CommandError, Reply};
 
+use crate::commit::raft::cluster::MemberStatus;
+use crate::node::Node;
 use crate::route::{Answer, Call, ServerCommand, Waiting};
 
 /// `ROLE`
-fn role(_call: &mut Call<'_>) -> Answer {
-    Reply::Array(vec![Reply::bulk(b"master"), Reply::Integer(0), Reply::Array(Vec::new())]).into()
+fn role(call: &mut Call<'_>) -> Answer {
+    let number = |number: u64| Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+    let raft = call.node.raft().filter(|raft| raft.running().is_some());
+    let Some(raft) = raft else {
+        let nobody = Reply::Array(Vec::new());
+        return Reply::Array(vec![Reply::bulk(b"master"), Reply::Integer(0), nobody]).into();
+    };
+    let status = raft.status();
+    if raft.leads() {
+        let replica = |other: &MemberStatus| {
+            let (host, port) = other.member.client_addr.rsplit_once(':')?;
+            let offset = status.last_index.saturating_sub(other.lag?).to_string();
+            let fields = [host, port, &offset].map(|field| Reply::bulk(field.as_bytes()));
+            Some(Reply::Array(fields.into()))
+        };
+        let others = status.members.iter().filter(|other| other.id != status.id);
+        let replicas = Reply::Array(others.filter_map(replica).collect());
+        let offset = number(status.last_index);
+        return Reply::Array(vec![Reply::bulk(b"master"), offset, replicas]).into();
+    }
+    let leader = raft.last_leader().map(|(_, member)| member.client_addr).unwrap_or_default();
+    let (host, port) = leader.rsplit_once(':').unwrap_or(("", "0"));
+    let state: &[u8] = if status.leader.is_some() { b"connected" } else { b"connect" };
+    Reply::Array(vec![
+        Reply::bulk(b"slave"),
+        Reply::bulk(host.as_bytes()),
+        Reply::Integer(port.parse().unwrap_or(0)),
+        Reply::bulk(state),
+        number(status.applied_index),
+    ])
+    .into()
+}
+
+/// What kind of server this is, as INFO and HELLO tell it.
+pub(super) fn mode(node: &Node) -> &'static str {
+    if node.raft().is_some() { "cluster" } else { "standalone" }
 }
 
 /// A timeout in milliseconds; 0 is without end.

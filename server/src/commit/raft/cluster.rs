@@ -82,6 +82,8 @@ pub struct Status {
     pub term: u64,
     /// The leader, if known.
     pub leader: Option<(NodeId, Member)>,
+    /// The leader, or the last one that was known.
+    pub last_leader: Option<NodeId>,
     /// The last entry of the log.
     pub last_index: u64,
     /// The last entry known to be committed.
@@ -139,6 +141,7 @@ impl RaftNode {
             cluster: running.cluster,
             term: seen.current_term,
             leader: self.leadership().leader,
+            last_leader: self.last_leader().map(|(id, _)| id),
             last_index: last,
             commit_index: seen.local_committed.map_or(0, |id| id.index),
             applied_index: self.applied().next_index().saturating_sub(1),

@@ -137,6 +137,8 @@ pub struct RaftNode {
     /// Whether a leader's majority has answered it lately.
     quorum: AtomicBool,
     leadership: RwLock<Leadership>,
+    /// The last leader that was known: while another is elected, clients are still shown it.
+    last_leader: RwLock<Option<(NodeId, Member)>>,
     /// Told of each change of leader: its number.
     changed: watch::Sender<Option<NodeId>>,
     links: Links,
@@ -172,6 +174,7 @@ impl RaftNode {
             recovered: AtomicBool::new(false),
             quorum: AtomicBool::new(true),
             leadership: RwLock::default(),
+            last_leader: RwLock::default(),
             changed: watch::channel(None).0,
             links: Links::default(),
             told_ms: AtomicI64::new(0),
@@ -320,6 +323,10 @@ impl RaftNode {
             tracing::info!("this node {word} now");
         }
         let leader = now.leader.as_ref().map(|(id, _)| *id);
+        if now.leader.is_some() {
+            let mut last = self.last_leader.write().unwrap_or_else(PoisonError::into_inner);
+            last.clone_from(&now.leader);
+        }
         *place = now;
         drop(place);
         if lost {
@@ -401,6 +408,12 @@ impl RaftNode {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         self.leadership.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The leader, or the last one that was known while there is none.
+    #[must_use]
+    pub fn last_leader(&self) -> Option<(NodeId, Member)> {
+        self.last_leader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until a leader is known, for so long at most.
