@@ -521,3 +521,53 @@ fn time_goes_on_while_nobody_writes() {
         assert!(off.abs() < 5_000_000, "{off} us off");
     });
 }
+
+/// A member that is gone is said to be gone, by every node, and to be back when it is.
+#[test]
+fn a_lost_member_is_told_of() {
+    with_three(|cluster| {
+        let places = followers(cluster);
+        let (alive, gone) = (places[0], places[1]);
+        let leader = cluster.leader();
+        let lost_addr = cluster.nodes[gone].addr().to_string();
+        let told = |node: &Node| {
+            let mut client = node.client();
+            let nodes = client.line("CLUSTER NODES").text();
+            let line = nodes.lines().find(|line| line.contains(&lost_addr)).unwrap().to_owned();
+            let slots = format!("{:?}", client.line("CLUSTER SLOTS"));
+            let port = lost_addr.rsplit_once(':').unwrap().1;
+            (line.contains("slave,fail") && line.ends_with("disconnected"), slots.contains(port))
+        };
+        let until = |cluster: &Cluster, is_lost: bool| {
+            let began = Instant::now();
+            for place in [leader, alive] {
+                while told(&cluster.nodes[place]) != (is_lost, !is_lost) {
+                    assert!(began.elapsed() < SOON, "node {place} knows {is_lost}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        };
+        until(cluster, false);
+        let slaves = |cluster: &Cluster| cluster.nodes[leader].client().line("INFO replication");
+        assert!(slaves(cluster).text().contains("connected_slaves:2"));
+        cluster.nodes[gone].signal("STOP");
+        until(cluster, true);
+        assert!(slaves(cluster).text().contains("connected_slaves:1"));
+        let mut client = cluster.nodes[leader].client();
+        let role = client.line("ROLE");
+        assert_eq!(role.elements()[0].text(), "master");
+        assert_eq!(role.elements()[2].elements().len(), 1, "{role:?}");
+        assert!(client.line("INFO server").text().contains("redis_mode:cluster"));
+        let role = cluster.nodes[alive].client().line("ROLE");
+        assert_eq!(role.elements()[0].text(), "slave");
+        assert_eq!(role.elements()[3].text(), "connected");
+        cluster.nodes[gone].signal("CONT");
+        until(cluster, false);
+        let began = Instant::now();
+        while !cluster.nodes[leader].log().contains("answers again") {
+            assert!(began.elapsed() < SOON, "{}", cluster.nodes[leader].log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(cluster.nodes[leader].log().contains("has not answered the leader for"));
+    });
+}

@@ -51,6 +51,12 @@ fn in_order(status: &Status) -> Vec<&MemberStatus> {
     first
 }
 
+/// As [`in_order`], without followers that are lost: nobody shall be sent to them.
+fn reachable(status: &Status) -> Vec<&MemberStatus> {
+    let leads = |member: &MemberStatus| status.last_leader == Some(member.id);
+    in_order(status).into_iter().filter(|member| leads(member) || !member.is_lost()).collect()
+}
+
 /// `CLUSTER SLOTS`
 fn slots(call: &mut Call<'_>) -> Answer {
     let status = match raft_of(call) {
@@ -58,7 +64,7 @@ fn slots(call: &mut Call<'_>) -> Answer {
         Err(error) => return error.into(),
     };
     call.session.moves = true;
-    let members: Vec<Reply> = in_order(&status)
+    let members: Vec<Reply> = reachable(&status)
         .into_iter()
         .map(|member| {
             let (host, port) = host_port(&member.member.client_addr);
@@ -100,7 +106,7 @@ fn shards(call: &mut Call<'_>) -> Answer {
                 pair("endpoint", Reply::bulk(host.as_bytes())),
                 pair("role", Reply::bulk(role)),
                 pair("replication-offset", Reply::Integer(status.commit_index as i64)),
-                pair("health", Reply::bulk(b"online")),
+                pair("health", Reply::bulk(if member.is_lost() { b"fail" } else { b"online" })),
             ])
         })
         .collect();
@@ -134,11 +140,13 @@ fn nodes(call: &mut Call<'_>) -> Answer {
         };
         let _ = write!(
             text,
-            "{} {}@{raft_port} {myself}{} {master} 0 0 {} connected",
+            "{} {}@{raft_port} {myself}{}{} {master} 0 0 {} {}",
             long_id(&status, member.id),
             member.member.client_addr,
             if leads { "master" } else { "slave" },
+            if member.is_lost() { ",fail" } else { "" },
             status.term,
+            if member.is_lost() { "disconnected" } else { "connected" },
         );
         if leads {
             let _ = write!(text, " 0-{}", SLOTS - 1);

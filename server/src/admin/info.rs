@@ -87,6 +87,8 @@ fn server(node: &Node, out: &mut String) {
     let executable = std::env::current_exe().unwrap_or_default();
     let config_file = node.config.path().map(|path| path.display().to_string());
     let now_us = node.now().0 * 1000;
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let wall_ms = wall.map_or(0, |since| since.as_millis());
     lines!(out,
         "redis_version": REDIS_VERSION,
         "redis_git_sha1": "00000000",
@@ -112,6 +114,7 @@ fn server(node: &Node, out: &mut String) {
         "io_threads_active": u8::from(node.settings.worker_threads() > 1),
         "holdfast_version": env!("CARGO_PKG_VERSION"),
         "holdfast_worker_threads": node.settings.worker_threads(),
+        "holdfast_wall_time_ms": wall_ms,
         "holdfast_clock_offset_ms": offset_ms,
         "holdfast_clock_right_in_s": Clock::slewed_in_s(offset_ms),
     );

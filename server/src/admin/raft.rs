@@ -222,6 +222,7 @@ fn status(call: &mut Call<'_>) -> Answer {
             pair("raft_addr", text(&other.member.raft_addr)),
             pair("voter", text(yes_no(other.voter))),
             pair("lag", other.lag.map_or(Reply::Nil, number)),
+            pair("last_contact_ms", other.silent_ms.map_or(Reply::Nil, number)),
         ])
     });
     let members = Reply::Array(members.collect());
@@ -279,9 +280,10 @@ pub(super) fn info(raft: &RaftNode, out: &mut String) {
     );
     for other in &status.members {
         let lag = other.lag.map_or("?".to_owned(), |lag| lag.to_string());
+        let contact = other.silent_ms.map_or("?".to_owned(), |ms| ms.to_string());
         let _ = write!(
             out,
-            "raft_member{}:addr={},raft_addr={},voter={},lag={lag}\r\n",
+            "raft_member{}:addr={},raft_addr={},voter={},lag={lag},last_contact_ms={contact}\r\n",
             other.id,
             other.member.client_addr,
             other.member.raft_addr,
@@ -293,15 +295,18 @@ pub(super) fn info(raft: &RaftNode, out: &mut String) {
 /// INFO's section `replication` in a cluster: the leader is the master.
 pub(super) fn replication(node: &Node, status: &Status, out: &mut String) {
     if status.role == "leader" {
-        let others: Vec<_> = status.members.iter().filter(|other| other.id != status.id).collect();
+        let others = status.members.iter().filter(|other| other.id != status.id);
+        let others: Vec<_> = others.filter(|other| !other.is_lost()).collect();
         let _ = write!(out, "role:master\r\nconnected_slaves:{}\r\n", others.len());
         for (place, other) in others.iter().enumerate() {
             let (host, port) = other.member.client_addr.rsplit_once(':').unwrap_or_default();
             let lag = other.lag.unwrap_or(status.last_index);
             let _ = write!(
                 out,
-                "slave{place}:ip={host},port={port},state=online,offset={},lag=0\r\n",
-                status.last_index.saturating_sub(lag)
+                "slave{place}:ip={host},port={port},state=online,offset={},lag={}\r\n",
+                status.last_index.saturating_sub(lag),
+                // Seconds, as Redis tells it.
+                other.silent_ms.unwrap_or(0) / 1000
             );
         }
     } else {

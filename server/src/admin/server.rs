@@ -26,7 +26,8 @@ fn role(call: &mut Call<'_>) -> Answer {
             let fields = [host, port, &offset].map(|field| Reply::bulk(field.as_bytes()));
             Some(Reply::Array(fields.into()))
         };
-        let others = status.members.iter().filter(|other| other.id != status.id);
+        let others =
+            status.members.iter().filter(|other| other.id != status.id && !other.is_lost());
         let replicas = Reply::Array(others.filter_map(replica).collect());
         let offset = number(status.last_index);
         return Reply::Array(vec![Reply::bulk(b"master"), offset, replicas]).into();

@@ -50,9 +50,11 @@ pub async fn serve(
         Request::Run(args) => run(node, &raft, &args).await,
         Request::Publish(messages) => Answer::Counts(publish(node, &messages)),
         Request::Listeners(listeners) => look_for_listeners(node, &listeners),
-        Request::ReadAt | Request::Acked(_) | Request::Park(_) | Request::Parked(_) => {
-            Answer::Refused(Refusal::NotLeader)
-        }
+        Request::ReadAt
+        | Request::Acked(_)
+        | Request::Silences
+        | Request::Park(_)
+        | Request::Parked(_) => Answer::Refused(Refusal::NotLeader),
     }
 }
 

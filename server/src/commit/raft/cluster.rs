@@ -12,6 +12,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 
 use super::batch::Items;
+use super::contacts::LOST_AFTER;
 use super::identity::Identity;
 use super::node::{RaftNode, Running};
 use super::outcome::{Outcome, Refusal};
@@ -43,6 +44,16 @@ pub struct MemberStatus {
     pub voter: bool,
     /// On the leader: entries it lacks, if it is known what it has.
     pub lag: Option<u64>,
+    /// For how long the leader has not heard of it, ms; `None` if that is not known here.
+    pub silent_ms: Option<u64>,
+}
+
+impl MemberStatus {
+    /// Whether the leader has not heard of it for too long.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.silent_ms.is_some_and(|ms| u128::from(ms) >= LOST_AFTER.as_millis())
+    }
 }
 
 /// Versions of keys that were there before the cluster are smaller.
@@ -127,7 +138,13 @@ impl RaftNode {
                 None if *id == running.id && seen.state == ServerState::Leader => Some(0),
                 None => None,
             };
-            MemberStatus { id: *id, member: member.clone(), voter: voters.contains(id), lag }
+            let silent = self.contacts().silent_for(*id).filter(|_| *id != running.id);
+            let silent_ms = match *id == running.id {
+                true => Some(0),
+                false => silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+            };
+            let voter = voters.contains(id);
+            MemberStatus { id: *id, member: member.clone(), voter, lag, silent_ms }
         });
         Status {
             role: match seen.state {

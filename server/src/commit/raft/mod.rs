@@ -7,6 +7,7 @@
 pub mod applied;
 pub mod batch;
 pub mod cluster;
+pub mod contacts;
 mod data;
 pub mod forward;
 pub mod identity;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::applied::Applied;
 use super::batch::Items;
+use super::contacts::Contacts;
 use super::forward::{Links, reads};
 use super::identity::Identity;
 use super::log::{LogError, LogStore};
@@ -142,6 +143,9 @@ pub struct RaftNode {
     /// Told of each change of leader: its number.
     changed: watch::Sender<Option<NodeId>>,
     links: Links,
+    contacts: Contacts,
+    /// Since when this node leads.
+    led_since: RwLock<Option<std::time::Instant>>,
     /// The latest time that TIME told.
     told_ms: AtomicI64,
 }
@@ -177,6 +181,8 @@ impl RaftNode {
             last_leader: RwLock::default(),
             changed: watch::channel(None).0,
             links: Links::default(),
+            contacts: Contacts::default(),
+            led_since: RwLock::new(None),
             told_ms: AtomicI64::new(0),
         });
         match identity {
@@ -283,6 +289,7 @@ impl RaftNode {
                 tracing::info!("this node has caught up with what it had before it started");
             }
         });
+        tokio::spawn(super::contacts::run(Arc::clone(self)));
         tokio::spawn(super::upkeep::run(Arc::clone(self)));
         Ok(())
     }
@@ -319,6 +326,8 @@ impl RaftNode {
         if place.here != now.here {
             self.applied.set_leads(now.here);
             self.leads.store(now.here, Release);
+            *self.led_since.write().unwrap_or_else(PoisonError::into_inner) =
+                now.here.then(std::time::Instant::now);
             let word = if now.here { "leads" } else { "follows" };
             tracing::info!("this node {word} now");
         }
@@ -408,6 +417,18 @@ impl RaftNode {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         self.leadership.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For how long this node has led.
+    pub(super) fn led_for(&self) -> Duration {
+        let since = *self.led_since.read().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// When members were last heard of.
+    #[must_use]
+    pub fn contacts(&self) -> &Contacts {
+        &self.contacts
     }
 
     /// The leader, or the last one that was known while there is none.

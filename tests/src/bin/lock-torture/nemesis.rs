@@ -288,13 +288,19 @@ fn any_shift(rig: &mut Rig) -> i64 {
 
 fn set_clock_of_server(rig: &mut Rig) -> Result<(), String> {
     let (one, shift) = (any_server(rig), any_shift(rig));
-    let offset_ms = |rig: &Rig| rig.hosts()[one].info("server", "holdfast_clock_offset_ms");
+    // How far wall time, as the server sees it, is ahead of ours.
+    let wall_off_ms = |rig: &Rig| -> Result<i64, String> {
+        let theirs_ms = rig.hosts()[one].info("server", "holdfast_wall_time_ms")?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| now.as_millis() as i64);
+        Ok(theirs_ms - now_ms)
+    };
     // A node of a cluster that was started an hour ahead of the machine has stayed there.
-    let before_ms = offset_ms(rig)?;
+    let before_ms = wall_off_ms(rig)?;
     rig.host(one).set_wall_clock(shift);
     for_a_while(rig, 600, 2500);
     // That nothing happens shows something only if the clock was set.
-    let moved_ms = offset_ms(rig)? - before_ms;
+    let moved_ms = wall_off_ms(rig)? - before_ms;
     rig.host(one).set_wall_clock(0);
     for_a_while(rig, 300, 1200);
     match (moved_ms - shift * 1000).abs() < 60_000 {

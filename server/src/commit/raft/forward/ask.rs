@@ -207,6 +207,14 @@ impl RaftNode {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
+    /// For how long the leader has not heard of each member, asked once.
+    pub(in super::super) async fn ask_for_silences(&self) -> Option<Vec<(NodeId, Duration)>> {
+        let (id, member) = self.leadership().leader?;
+        let asked = self.ask_member(id, &member, &Request::Silences, MEMBER_PATIENCE);
+        let Answer::Silences(silences) = asked.await.ok()? else { return None };
+        Some(silences.into_iter().map(|(id, ms)| (id, Duration::from_millis(ms))).collect())
+    }
+
     async fn link(
         &self,
         id: NodeId,

@@ -71,6 +71,8 @@ pub enum Request {
     /// How many followers have the log up to this index; 0 for what is applied now. Answered by
     /// [`Answer::Acked`].
     Acked(u64),
+    /// For how long the leader has not heard of each member. Answered by [`Answer::Silences`].
+    Silences,
     /// Run this command of the server. Answered by [`Answer::Reply`].
     Run(Vec<Vec<u8>>),
     /// Hand these to subscribers. Answered by [`Answer::Counts`].
@@ -92,6 +94,8 @@ pub enum Answer {
     Turn,
     /// So many followers have this index.
     Acked(u64, u64),
+    /// Members, and for how many ms each has been silent.
+    Silences(Vec<(u64, u64)>),
     /// A reply.
     Reply(Reply),
     /// Numbers, in the order of what was asked.
@@ -112,6 +116,7 @@ const CHANNELS: u8 = 9;
 const COUNTS: u8 = 10;
 const PATTERNS: u8 = 11;
 const SUBMIT_TURN: u8 = 12;
+const SILENCES: u8 = 13;
 
 const REFUSED: u8 = 1;
 const DONE: u8 = 2;
@@ -121,6 +126,7 @@ const ACKED_BY: u8 = 5;
 const REPLY: u8 = 6;
 const NUMBERS: u8 = 7;
 const NAMES: u8 = 8;
+const SILENT_FOR: u8 = 9;
 
 fn put_bool(out: &mut Vec<u8>, yes: bool) {
     out.push(u8::from(yes));
@@ -210,6 +216,7 @@ impl Request {
                 out.push(ACKED);
                 wire::put_u64(out, *index);
             }
+            Self::Silences => out.push(SILENCES),
             Self::Run(args) => {
                 out.push(RUN);
                 put_all(out, args);
@@ -260,6 +267,7 @@ impl Request {
                 false => None,
             }),
             ACKED => Self::Acked(from.u64("index")?),
+            SILENCES => Self::Silences,
             RUN => Self::Run(args(&mut from)?),
             PUBLISH => {
                 let count = from.count(9, "messages")?;
@@ -392,6 +400,14 @@ impl Answer {
                 wire::put_u64(out, *index);
                 wire::put_u64(out, *count);
             }
+            Self::Silences(silences) => {
+                out.push(SILENT_FOR);
+                wire::put_u32(out, silences.len() as u32);
+                for (id, ms) in silences {
+                    wire::put_u64(out, *id);
+                    wire::put_u64(out, *ms);
+                }
+            }
             Self::Reply(reply) => {
                 out.push(REPLY);
                 put_reply(out, reply);
@@ -425,6 +441,11 @@ impl Answer {
             READ_FROM => Self::ReadAt(from.u64("index")?, UnixMillis(from.u64("time")? as i64)),
             TURN => Self::Turn,
             ACKED_BY => Self::Acked(from.u64("index")?, from.u64("count")?),
+            SILENT_FOR => {
+                let count = from.count(16, "silences")?;
+                let silences = (0..count).map(|_| Ok((from.u64("member")?, from.u64("silence")?)));
+                Self::Silences(silences.collect::<Result<_, _>>()?)
+            }
             REPLY => Self::Reply(reply(&mut from, 0)?),
             NUMBERS => {
                 let count = from.count(8, "numbers")?;
@@ -472,6 +493,7 @@ mod tests {
             Request::Parked(None),
             Request::Parked(Some(Wait { timeout_ms: None, retry_at: Some(UnixMillis(-5)) })),
             Request::Acked(77),
+            Request::Silences,
             Request::Run(vec![b"raft.node".to_vec(), b"remove".to_vec()]),
             Request::Publish(vec![Publication {
                 audience: Audience::Shard,
@@ -509,6 +531,7 @@ mod tests {
             Answer::ReadAt(4, UnixMillis(1_700_000_000_000)),
             Answer::Turn,
             Answer::Acked(8, 2),
+            Answer::Silences(vec![(1, 0), (2, 1500)]),
             Answer::Reply(Reply::bulk(b"x")),
             Answer::Counts(vec![1, u64::MAX]),
             Answer::Names(vec![Bytes::from_static(b"a"), Bytes::new()]),
@@ -565,7 +588,7 @@ mod tests {
         for answer in answers() {
             answer.put(&mut bytes);
         }
-        assert_eq!((VERSION, crc(&bytes)), (1, 3_965_122_060));
+        assert_eq!((VERSION, crc(&bytes)), (1, 1_343_654_638));
     }
 
     fn crc(bytes: &[u8]) -> u32 {

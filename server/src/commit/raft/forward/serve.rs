@@ -123,6 +123,15 @@ async fn answer(node: &Arc<RaftNode>, request: Request) -> Answer {
             Err(refusal) => Answer::Refused(refusal),
         },
         Request::Acked(_) => Answer::Refused(Refusal::NotLeader),
+        Request::Silences => match node.silences() {
+            Some(silences) => Answer::Silences(
+                silences
+                    .into_iter()
+                    .map(|(id, silent)| (id, u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)))
+                    .collect(),
+            ),
+            None => Answer::Refused(Refusal::NotLeader),
+        },
         request => Arc::clone(&node.surroundings).serve(request).await,
     }
 }
