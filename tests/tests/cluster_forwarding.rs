@@ -62,6 +62,15 @@ fn until_parked(cluster: &mut Cluster, count: u64) {
     }
 }
 
+/// Waits until a node has logged something.
+fn until_logged(node: &Node, text: &str) {
+    let began = Instant::now();
+    while !node.log().contains(text) {
+        assert!(began.elapsed() < SOON, "'{text}' is not in the log:\n{}", node.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Tries a command until a leader takes it.
 fn insist(client: &mut Client, line: &str) -> Reply {
     let began = Instant::now();
@@ -561,13 +570,9 @@ fn a_lost_member_is_told_of() {
         let role = cluster.nodes[alive].client().line("ROLE");
         assert_eq!(role.elements()[0].text(), "slave");
         assert_eq!(role.elements()[3].text(), "connected");
+        until_logged(&cluster.nodes[leader], "has not answered the leader for");
         cluster.nodes[gone].signal("CONT");
         until(cluster, false);
-        let began = Instant::now();
-        while !cluster.nodes[leader].log().contains("answers again") {
-            assert!(began.elapsed() < SOON, "{}", cluster.nodes[leader].log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(cluster.nodes[leader].log().contains("has not answered the leader for"));
+        until_logged(&cluster.nodes[leader], "answers again");
     });
 }
