@@ -17,7 +17,7 @@ use crate::route::{self, Waiting, waiting_for_keys};
 
 /// Delay before commands are tried again that met a change of leader.
 const RETRY: Duration = Duration::from_millis(2);
-/// A read that may be stale waits this long for what its own client has written.
+/// A read that may be stale, and a message, wait this long for what their own client has written.
 const OWN_WRITES_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Connection {
@@ -136,6 +136,11 @@ impl Connection {
         messages: Vec<Publication>,
         slots: Vec<Slot>,
     ) -> Result<(), End> {
+        // Messages of its transactions and scripts come by the log: they go before this one here.
+        if raft.applied().next_index() < self.session.seen_index {
+            let own = raft.applied().reaches(self.session.seen_index);
+            let _ = self.waiting_for(tokio::time::timeout(OWN_WRITES_PATIENCE, own)).await?;
+        }
         let began_ns = self.scratch.tally.now_ns(&self.node);
         let request = Request::Publish(messages);
         let others = self.waiting_for(raft.ask_others(&request)).await?;
