@@ -17,28 +17,11 @@ const RESERVED: u64 = 32;
 /// Kept by a member: its log, snapshots, and connections to the others.
 const RESERVED_BY_MEMBER: u64 = 256;
 
-/// What clients and files need.
-#[derive(Debug, Clone, Copy)]
-struct Need {
-    /// Descriptors of a client: a follower holds a second one, to the leader.
-    per_client: u64,
-    reserved: u64,
-}
-
-impl Need {
-    fn of(node: &Node) -> Self {
-        match node.log_time() {
-            Some(_) => Self { per_client: 2, reserved: RESERVED_BY_MEMBER },
-            None => Self { per_client: 1, reserved: RESERVED },
-        }
-    }
-
-    fn files(self, clients: u64) -> u64 {
-        clients.saturating_mul(self.per_client).saturating_add(self.reserved)
-    }
-
-    fn clients(self, files: u64) -> u64 {
-        files.saturating_sub(self.reserved) / self.per_client
+/// How many descriptors are kept for what is no client.
+fn reserved(node: &Node) -> u64 {
+    match node.log_time() {
+        Some(_) => RESERVED_BY_MEMBER,
+        None => RESERVED,
     }
 }
 
@@ -70,17 +53,17 @@ fn raise(files: u64) -> (u64, Option<String>) {
 /// # Errors
 /// When the limit leaves no room for any client.
 pub fn begin(node: &Arc<Node>) -> Result<(), String> {
-    let need = Need::of(node);
+    let reserved = reserved(node);
     let clients = u64::from(node.settings.maxclients());
-    let files = need.files(clients);
+    let files = clients.saturating_add(reserved);
     let (limit, reason) = raise(files);
     if limit < files {
-        let fit = need.clients(limit);
+        let fit = limit.saturating_sub(reserved);
         if fit == 0 {
             return Err(format!(
                 "Your current 'ulimit -n' of {limit} is not enough for the server to start. Please \
                  increase your open file limit to at least {}. Exiting.",
-                need.files(1)
+                reserved + 1
             ));
         }
         tracing::warn!(
@@ -99,7 +82,7 @@ pub fn begin(node: &Arc<Node>) -> Result<(), String> {
         );
     }
     node.config.on_change(&["maxclients"], move |settings| {
-        let files = need.files(u64::from(settings.maxclients()));
+        let files = u64::from(settings.maxclients()).saturating_add(reserved);
         let (limit, _) = raise(files);
         if limit >= files {
             return Ok(());
@@ -107,7 +90,7 @@ pub fn begin(node: &Arc<Node>) -> Result<(), String> {
         Err(format!(
             "The operating system is not able to handle the specified number of clients, try with \
              {}",
-            need.clients(limit)
+            limit.saturating_sub(reserved)
         ))
     });
     Ok(())
